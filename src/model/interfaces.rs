@@ -1,0 +1,130 @@
+//! What the host has: its interfaces, and which bridges are managed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{IfName, IfPattern};
+
+/// What sort of interface, as far as it matters which ports lead out of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A bridge.
+    Bridge,
+    /// A device without a link kind (hardware), a bond, a VLAN or a VXLAN: a port of
+    /// this kind leads out of the host where the configuration lists no uplinks.
+    Outward,
+    /// Taps, veths and all else.
+    Other,
+}
+
+/// An interface of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's index.
+    pub index: u32,
+    /// The kernel's name.
+    pub name: IfName,
+    /// The octets of its link-layer address; zero where it has none of six octets.
+    pub mac: [u8; 6],
+    /// The index of the bridge whose port it is.
+    pub master: Option<u32>,
+    /// What sort it is.
+    pub kind: LinkKind,
+    /// For a bridge: whether it speaks STP.
+    pub stp: bool,
+    /// For a bridge: whether it snoops on MLD.
+    pub multicast_snooping: bool,
+}
+
+/// What the configuration says of some bridges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeConfig {
+    /// Which bridges: a name, or the beginning of one with a closing `*`.
+    pub name: IfPattern,
+    /// The ports that lead out of the host. Empty: physical devices, bonds, VLANs and
+    /// VXLANs.
+    #[serde(default)]
+    pub uplinks: Vec<IfPattern>,
+    /// The link-local addresses of the routers. Empty: any (T3).
+    #[serde(default)]
+    pub routers: Vec<Ipv6Addr>,
+    /// The addresses of the DHCPv6 servers and relays. Empty: any of `fe80::/10` (T5).
+    #[serde(default)]
+    pub dhcpv6_servers: Vec<Ipv6Addr>,
+}
+
+/// The interfaces of the host at one moment, and what the configuration says of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// By index.
+    pub links: BTreeMap<u32, Link>,
+    /// The host's own link-local addresses, by the index of the interface.
+    pub link_locals: BTreeMap<u32, BTreeSet<Ipv6Addr>>,
+    /// The managed bridges' configuration, first match first.
+    pub bridges: Vec<BridgeConfig>,
+    /// Names of interfaces that look like a guest's.
+    pub guest_patterns: Vec<IfPattern>,
+}
+
+impl Interfaces {
+    /// The interface of this name.
+    pub fn by_name(&self, name: &IfName) -> Option<&Link> {
+        self.links.values().find(|link| link.name == *name)
+    }
+
+    /// The bridge that a port belongs to.
+    pub fn bridge_of(&self, port: &Link) -> Option<&Link> {
+        let bridge = self.links.get(&port.master?)?;
+        (bridge.kind == LinkKind::Bridge).then_some(bridge)
+    }
+
+    /// What the configuration says of a bridge; nothing where it is not managed.
+    pub fn config_of(&self, bridge: &IfName) -> Option<&BridgeConfig> {
+        self.bridges
+            .iter()
+            .find(|config| config.name.matches(bridge))
+    }
+
+    /// The managed bridges that exist, with their configuration, in order of name.
+    pub fn managed_bridges(&self) -> Vec<(&Link, &BridgeConfig)> {
+        let mut managed: Vec<_> = self
+            .links
+            .values()
+            .filter(|link| link.kind == LinkKind::Bridge)
+            .filter_map(|link| Some((link, self.config_of(&link.name)?)))
+            .collect();
+        managed.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        managed
+    }
+
+    /// The ports of a bridge.
+    pub fn ports_of(&self, bridge: u32) -> impl Iterator<Item = &Link> {
+        self.links
+            .values()
+            .filter(move |link| link.master == Some(bridge))
+    }
+
+    /// Whether a port of a managed bridge leads out of the host.
+    pub fn is_uplink(&self, port: &Link, config: &BridgeConfig) -> bool {
+        if config.uplinks.is_empty() {
+            port.kind == LinkKind::Outward
+        } else {
+            config
+                .uplinks
+                .iter()
+                .any(|pattern| pattern.matches(&port.name))
+        }
+    }
+
+    /// Whether a name looks like a guest's interface.
+    pub fn looks_like_guest(&self, name: &IfName) -> bool {
+        self.guest_patterns
+            .iter()
+            .any(|pattern| pattern.matches(name))
+    }
+}
