@@ -1,6 +1,8 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
 pub mod model;
+pub mod policy;
+pub mod ruleset;
 
 /// The API's messages and the service, generated from `proto/`.
 #[expect(

@@ -1,0 +1,119 @@
+//! Numbers of objects, carried over from one compilation to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{Desired, GroupId, IfName, NicId},
+    ruleset::{
+        BridgeNumber, GroupNumber, NicNumber, Policy, PolicyNumber, Ruleset, name::NUMBER_MASK,
+    },
+};
+
+/// The numbers given so far. NICs', groups' and policies' are not given twice until
+/// they run out, so that what the kernel still keeps under one is nobody else's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbering {
+    nics: Counter<NicId>,
+    groups: Counter<GroupId>,
+    policies: Counter<Policy>,
+    bridges: Counter<IfName>,
+}
+
+impl Numbering {
+    /// The NIC of a number.
+    pub fn nic_of(&self, number: NicNumber) -> Option<&NicId> {
+        self.nics
+            .given
+            .iter()
+            .find(|(_, given)| **given == number.0)
+            .map(|(id, _)| id)
+    }
+
+    pub(super) fn nic(&mut self, id: &NicId) -> NicNumber {
+        NicNumber(self.nics.number(id, NUMBER_MASK))
+    }
+
+    pub(super) fn group(&mut self, id: &GroupId) -> GroupNumber {
+        GroupNumber(self.groups.number(id, u32::MAX))
+    }
+
+    pub(super) fn policy(&mut self, policy: &Policy) -> PolicyNumber {
+        PolicyNumber(self.policies.number(policy, u32::MAX))
+    }
+
+    pub(super) fn bridge(&mut self, name: &IfName) -> BridgeNumber {
+        let number = self.bridges.number(name, u32::from(u16::MAX));
+        BridgeNumber(u16::try_from(number).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn forget_all_but(&mut self, ruleset: &Ruleset, desired: &Desired) {
+        self.nics.keep(|id| desired.nics.contains_key(id));
+        self.groups.keep(|id| desired.groups.contains_key(id));
+        let used: BTreeSet<_> = ruleset.policies.values().collect();
+        self.policies.keep(|policy| used.contains(policy));
+        self.bridges.keep(|name| ruleset.bridges.contains_key(name));
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counter<K: Ord> {
+    given: BTreeMap<K, u32>,
+    taken: BTreeSet<u32>,
+    last: u32,
+}
+
+impl<K: Ord> Default for Counter<K> {
+    fn default() -> Self {
+        Self {
+            given: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            last: 0,
+        }
+    }
+}
+
+impl<K: Ord + Clone> Counter<K> {
+    fn number(&mut self, key: &K, max: u32) -> u32 {
+        if let Some(number) = self.given.get(key) {
+            return *number;
+        }
+        loop {
+            self.last = if self.last >= max { 1 } else { self.last + 1 };
+            if self.taken.insert(self.last) {
+                break;
+            }
+        }
+        self.given.insert(key.clone(), self.last);
+        self.last
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&K) -> bool) {
+        let taken = &mut self.taken;
+        self.given.retain(|key, number| {
+            let keep = wanted(key);
+            if !keep {
+                taken.remove(number);
+            }
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_not_given_again_before_they_run_out() {
+        let mut counter = Counter::<u8>::default();
+        assert_eq!([counter.number(&7, 3), counter.number(&8, 3)], [1, 2]);
+        counter.keep(|key| *key == 8);
+        assert_eq!(counter.number(&9, 3), 3);
+        assert_eq!(
+            counter.number(&10, 3),
+            1,
+            "wrapped, past the one that is taken"
+        );
+        assert_eq!(counter.number(&8, 3), 2);
+    }
+}
