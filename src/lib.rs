@@ -1,5 +1,6 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
+pub mod dataplane;
 pub mod model;
 pub mod policy;
 pub mod ruleset;

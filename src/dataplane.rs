@@ -1,0 +1,56 @@
+//! The kernel side: programs a [`crate::ruleset::Ruleset`].
+//!
+//! One transaction for each plan: either all of it is in force or nothing changed. The
+//! production dataplane is [`nft`]; [`exec`] is the only place that starts a process.
+
+use std::future::Future;
+
+use crate::ruleset::{NicNumber, Plan, Reason};
+
+pub mod exec;
+pub mod nft;
+
+/// Why the kernel side did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The transaction was refused; nothing changed.
+    #[error("the kernel refused the transaction: {0}")]
+    Refused(exec::ExecError),
+    /// Whether the transaction is in force is not known.
+    #[error("it is not known whether the transaction is in force: {0}")]
+    Unknown(exec::ExecError),
+    /// What the kernel holds could not be read.
+    #[error("can't read what the kernel holds: {0}")]
+    Unreadable(String),
+}
+
+/// A counter of dropped packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Whose; nobody's for the sum over all.
+    pub nic: Option<NicNumber>,
+    /// Why.
+    pub reason: Reason,
+    /// Packets.
+    pub packets: u64,
+    /// Their octets.
+    pub bytes: u64,
+}
+
+/// The kernel side.
+pub trait Dataplane: Send + 'static {
+    /// Carries out a plan in one transaction.
+    fn apply(&mut self, plan: &Plan) -> impl Future<Output = Result<(), DataplaneError>> + Send;
+
+    /// The transaction of a plan in words of the dataplane, a line each.
+    fn preview(&self, plan: &Plan) -> Vec<String>;
+
+    /// What was dropped since the rules were loaded.
+    fn drops(&mut self) -> impl Future<Output = Result<Vec<Dropped>, DataplaneError>> + Send;
+
+    /// What is programmed, as text.
+    fn text(&mut self) -> impl Future<Output = Result<String, DataplaneError>> + Send;
+
+    /// Removes all that is ours, and nothing else.
+    fn purge(&mut self) -> impl Future<Output = Result<(), DataplaneError>> + Send;
+}

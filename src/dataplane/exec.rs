@@ -1,0 +1,145 @@
+//! The only place that starts a process.
+//!
+//! A program gets its input on stdin, never through a shell or in its arguments, and
+//! so long to finish; what it wrote on stderr is in the error.
+
+use std::{ffi::OsStr, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+/// As much of stderr as an error carries.
+const MAX_STDERR: usize = 4_000;
+
+/// Why a program did not do what it was started for.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It could not be started.
+    #[error("can't start {command}: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It failed.
+    #[error("{command} {how}: {stderr}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Its exit status.
+        how: String,
+        /// What it wrote on stderr.
+        stderr: String,
+    },
+    /// It did not finish in time and was killed.
+    #[error("{command} did not finish within {seconds} s and was killed")]
+    TimedOut {
+        /// The command line.
+        command: String,
+        /// How long it had.
+        seconds: u64,
+    },
+}
+
+/// Runs a program and returns what it wrote on stdout.
+pub async fn run<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    input: &str,
+    limit: Duration,
+) -> Result<String, ExecError> {
+    let words = args
+        .iter()
+        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
+    let command = std::iter::once(program.to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ");
+    let start = |source| ExecError::Start {
+        command: command.clone(),
+        source,
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    let mut child = tokio::process::Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(start)?;
+    let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(start(std::io::Error::other("its pipes are missing")));
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let all = async {
+        let feed = async {
+            // A program that ends early closes its stdin; its status says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+        };
+        let ((), got, said) = tokio::join!(
+            feed,
+            stdout.read_to_end(&mut out),
+            stderr.read_to_end(&mut err)
+        );
+        got.and(said)?;
+        child.wait().await
+    };
+    let status = match timeout(limit, all).await {
+        Ok(status) => status.map_err(start)?,
+        Err(_) => {
+            return Err(ExecError::TimedOut {
+                command,
+                seconds: limit.as_secs(),
+            });
+        }
+    };
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&out).into_owned());
+    }
+    let text = String::from_utf8_lossy(&err);
+    let stderr = text.trim().chars().take(MAX_STDERR).collect();
+    Err(ExecError::Failed {
+        command,
+        how: status.to_string(),
+        stderr,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn input_comes_back_and_failure_has_stderr() {
+        let none: [&str; 0] = [];
+        assert_eq!(run("cat", &none, "hello", SECOND).await.unwrap(), "hello");
+        let error = run("ls", &["/no/such/file"], "", SECOND)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/no/such/file") && error.contains("exit status"),
+            "{error}"
+        );
+        let error = run("no-such-program", &none, "", SECOND)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("can't start no-such-program"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed() {
+        let error = run("sleep", &["60"], "", SECOND).await.unwrap_err();
+        assert!(matches!(error, ExecError::TimedOut { .. }), "{error}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The nftables dataplane.
+//!
+//! A fixed skeleton ([`skeleton`]), which a person can read, and data in sets and maps
+//! ([`fragment`]). The first load, and whenever it is not known what the kernel holds,
+//! replaces our tables whole in one transaction; after that a plan becomes the edits
+//! between the fragments of each object before and after ([`batch`]): elements only,
+//! as JSON ([`json`]), unless groups or prefix lengths change, which is text.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use tracing::debug;
+
+use super::{Dataplane, DataplaneError, Dropped, exec, exec::ExecError};
+use crate::ruleset::{Object, Plan, Ruleset, name};
+
+mod batch;
+mod element;
+mod fragment;
+mod json;
+mod listing;
+mod rule;
+pub mod skeleton;
+
+pub use skeleton::Parameters;
+
+use batch::Batch;
+
+/// How long `nft` may take. A load of 5,000 NICs takes a fraction of a second.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How nft says that a device of a netdev chain does not exist.
+const NO_SUCH_DEVICE: &str = "No such file or directory";
+
+/// The nftables dataplane: our tables, programmed by the `nft` program.
+#[derive(Debug)]
+pub struct Nft {
+    program: String,
+    parameters: Parameters,
+    /// What was programmed last.
+    programmed: Arc<Ruleset>,
+    /// Whether the table of the guests' ports is behind.
+    ports_behind: bool,
+}
+
+impl Nft {
+    /// A dataplane that starts the given `nft` program.
+    pub fn new(program: String, parameters: Parameters) -> Self {
+        Self {
+            program,
+            parameters,
+            programmed: Arc::default(),
+            ports_behind: true,
+        }
+    }
+
+    /// What `nft --version` says.
+    pub async fn version(&self) -> Result<String, ExecError> {
+        let text = exec::run(&self.program, &["--version"], "", LIMIT).await?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// The whole ruleset as nft text.
+    pub fn render(&self, ruleset: &Arc<Ruleset>) -> String {
+        self.rules_text(&Plan::replace(ruleset)) + &skeleton::ports(ruleset)
+    }
+
+    /// The transaction of a plan as nft text, but for the guests' ports.
+    fn rules_text(&self, plan: &Plan) -> String {
+        if plan.from.is_some() {
+            return Batch::of(plan).text();
+        }
+        let mut text = String::new();
+        for family in [fragment::GUARD, fragment::GROUPS] {
+            // `destroy` is missing before Linux 6.3; adding first makes deleting safe.
+            let table = name::TABLE;
+            // Writing to a String can't fail.
+            let _ = writeln!(
+                text,
+                "add table {family} {table}\ndelete table {family} {table}"
+            );
+        }
+        if !plan.to.is_empty() {
+            text.push_str(&skeleton::text(&self.parameters, &plan.to.guest_patterns));
+            text.push_str(&Batch::of(plan).text());
+        }
+        text
+    }
+
+    async fn rules(&self, plan: &Plan) -> Result<(), DataplaneError> {
+        let batch = Batch::of(plan);
+        let done = match batch.only_elements() {
+            Some(_) if plan.from.is_some() && batch.is_empty() => return Ok(()),
+            Some((remove, add)) if plan.from.is_some() => {
+                let document = json::document(remove, add)
+                    .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
+                self.run(&["-j", "-f", "-"], &document).await
+            }
+            Some(_) | None => self.run(&["-f", "-"], &self.rules_text(plan)).await,
+        };
+        done.map(|_| ()).map_err(failed)
+    }
+
+    /// Replaces the table of the guests' ports. A port may be gone by now: its removal
+    /// is an event that brings us here again.
+    async fn ports(&mut self) -> Result<(), DataplaneError> {
+        let text = skeleton::ports(&self.programmed);
+        match self.run(&["-f", "-"], &text).await {
+            Ok(_) => {
+                self.ports_behind = false;
+                Ok(())
+            }
+            Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {
+                debug!(stderr, "a port is gone already");
+                Ok(())
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn run(&self, args: &[&str], input: &str) -> Result<String, ExecError> {
+        exec::run(&self.program, args, input, LIMIT).await
+    }
+
+    async fn read(&self, args: &[&str]) -> Result<String, DataplaneError> {
+        self.run(args, "")
+            .await
+            .map_err(|error| DataplaneError::Unreadable(error.to_string()))
+    }
+
+    async fn our_families(&self) -> Result<Vec<&'static str>, DataplaneError> {
+        let tables = self.read(&["list", "tables"]).await?;
+        let ours = |family: &&&str| {
+            let line = format!("table {family} {}", name::TABLE);
+            tables.lines().any(|l| l == line)
+        };
+        Ok(name::FAMILIES.iter().filter(ours).copied().collect())
+    }
+}
+
+fn failed(error: ExecError) -> DataplaneError {
+    match error {
+        ExecError::TimedOut { .. } => DataplaneError::Unknown(error),
+        ExecError::Start { .. } | ExecError::Failed { .. } => DataplaneError::Refused(error),
+    }
+}
+
+impl Dataplane for Nft {
+    async fn apply(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
+        self.rules(plan).await?;
+        self.programmed = Arc::clone(&plan.to);
+        let ports = |(object, _): &(Object, _)| *object == Object::GuestPorts;
+        self.ports_behind |= plan.from.is_none() || plan.changes.iter().any(ports);
+        if self.ports_behind {
+            self.ports().await?;
+        }
+        Ok(())
+    }
+
+    fn preview(&self, plan: &Plan) -> Vec<String> {
+        self.rules_text(plan).lines().map(str::to_owned).collect()
+    }
+
+    async fn drops(&mut self) -> Result<Vec<Dropped>, DataplaneError> {
+        let mut all = Vec::new();
+        for family in self.our_families().await? {
+            let table = name::TABLE;
+            let counters = self
+                .read(&["-j", "list", "counters", "table", family, table])
+                .await?;
+            all.extend(listing::counters(&counters)?);
+            if family == "netdev" {
+                let set = self
+                    .read(&["-j", "list", "set", family, table, "port_drops"])
+                    .await?;
+                all.extend(listing::port_drops(&set, &self.programmed)?);
+            } else {
+                let set = self
+                    .read(&["-j", "list", "set", family, table, "nic_drops"])
+                    .await?;
+                all.extend(listing::nic_drops(&set)?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn text(&mut self) -> Result<String, DataplaneError> {
+        let mut text = String::new();
+        for family in self.our_families().await? {
+            text.push_str(&self.read(&["list", "table", family, name::TABLE]).await?);
+        }
+        Ok(text)
+    }
+
+    async fn purge(&mut self) -> Result<(), DataplaneError> {
+        let mut text = String::new();
+        for family in self.our_families().await? {
+            let _ = writeln!(text, "delete table {family} {}", name::TABLE);
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.run(&["-f", "-"], &text)
+            .await
+            .map(|_| ())
+            .map_err(failed)
+    }
+}
