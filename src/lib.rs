@@ -1,9 +1,11 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
 pub mod dataplane;
+pub mod link;
 pub mod model;
 pub mod policy;
 pub mod ruleset;
+pub mod store;
 
 /// The API's messages and the service, generated from `proto/`.
 #[expect(
