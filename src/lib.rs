@@ -1,5 +1,6 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
+pub mod agent;
 pub mod dataplane;
 pub mod link;
 pub mod model;

@@ -1,0 +1,25 @@
+//! The one owner of state.
+//!
+//! One task owns what is wanted and what is in force. Everyone else holds a
+//! [`Handle`], sends a command and awaits the answer. A command, an event of the
+//! host's interfaces and a timer all end in the same line: compile, plan, apply,
+//! and, for a command, persist and acknowledge.
+//!
+//! What was acknowledged is in the kernel and on disk. If the kernel refuses, nothing
+//! of the change is in force; if the disk does, the kernel is taken back to what was.
+//! Whenever it is not known what the kernel holds, all of ours is replaced by what was
+//! acknowledged, again and again until it succeeds, and the agent is not healthy
+//! meanwhile.
+
+mod actor;
+mod drops;
+mod handle;
+mod settings;
+mod status;
+mod view;
+
+pub use crate::model::Generation;
+pub use actor::{Agent, Parts};
+pub use handle::{ApplyError, Handle, ReadError};
+pub use settings::{HostPolicy, restore as restore_settings};
+pub use view::{Applied, BridgeView, Change, DropCount, Drops, Identity, NicDrops, View};

@@ -1,0 +1,426 @@
+//! The agent's task.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Applied, ApplyError, Change, Handle, HostPolicy, Identity, ReadError, View, drops,
+    handle::Command, settings::Settings, status,
+};
+use crate::{
+    dataplane::{Dataplane, DataplaneError},
+    link::Host,
+    model::{Interfaces, Limits, Summary},
+    policy::{Compiled, Numbering, compile},
+    ruleset::{Plan, Ruleset},
+    store::{Saved, Store, StoreError},
+};
+
+/// How many commands may wait.
+const QUEUE: usize = 64;
+
+/// How long to wait before the next try after a failure: doubled each time.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// What an agent is made of.
+#[derive(Debug)]
+pub struct Parts<D, H, S> {
+    /// The kernel side.
+    pub dataplane: D,
+    /// The host's interfaces and settings.
+    pub host: H,
+    /// The disk.
+    pub store: S,
+    /// How much may be pushed.
+    pub limits: Limits,
+    /// What the host's settings are to be.
+    pub host_policy: HostPolicy,
+    /// What the agent is.
+    pub identity: Identity,
+}
+
+/// The agent's task.
+#[derive(Debug)]
+pub struct Agent<D, H, S> {
+    dataplane: D,
+    host: H,
+    store: S,
+    limits: Limits,
+    identity: Identity,
+    settings: Settings,
+    interfaces: watch::Receiver<Arc<Interfaces>>,
+    commands: mpsc::Receiver<Command>,
+    view: watch::Sender<Arc<View>>,
+    saved: Saved,
+    numbering: Numbering,
+    compiled: Compiled,
+    ruleset: Arc<Ruleset>,
+    /// What the kernel is known to hold.
+    kernel: Option<Arc<Ruleset>>,
+    trouble: Trouble,
+}
+
+/// What is wrong, and when to try again.
+#[derive(Debug, Default)]
+struct Trouble {
+    kernel: Option<String>,
+    disk: Option<String>,
+    tries: u32,
+}
+
+impl Trouble {
+    fn text(&self) -> Option<String> {
+        self.kernel.clone().or_else(|| self.disk.clone())
+    }
+
+    fn pause(&self) -> Duration {
+        FIRST_RETRY
+            .saturating_mul(1 << self.tries.min(10))
+            .min(LAST_RETRY)
+    }
+}
+
+impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
+    /// Restores what was acknowledged, in the kernel too; where that fails, the agent
+    /// is not healthy and tries on.
+    pub async fn start(parts: Parts<D, H, S>) -> Result<(Self, Handle), StoreError> {
+        let Parts {
+            dataplane,
+            host,
+            mut store,
+            limits,
+            host_policy,
+            identity,
+        } = parts;
+        let saved = store.load().await?;
+        let (sender, commands) = mpsc::channel(QUEUE);
+        let (view, views) = watch::channel(Arc::new(View::default()));
+        let interfaces = host.interfaces();
+        let mut agent = Self {
+            dataplane,
+            host,
+            store,
+            limits,
+            identity,
+            settings: Settings::new(host_policy),
+            interfaces,
+            commands,
+            view,
+            saved,
+            numbering: Numbering::default(),
+            compiled: Compiled::default(),
+            ruleset: Arc::default(),
+            kernel: None,
+            trouble: Trouble::default(),
+        };
+        agent.forget_settings().await;
+        agent.reconcile().await;
+        info!(
+            nics = agent.saved.desired.nics.len(),
+            groups = agent.saved.desired.groups.len(),
+            revision = agent.saved.revision,
+            healthy = agent.trouble.text().is_none(),
+            "restored what was acknowledged"
+        );
+        Ok((
+            agent,
+            Handle {
+                commands: sender,
+                view: views,
+            },
+        ))
+    }
+
+    /// Works until every [`Handle`] is gone. What is in the kernel stays there.
+    pub async fn run(mut self) {
+        loop {
+            let troubled = self.trouble.text().is_some();
+            let retry = Instant::now() + self.trouble.pause();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return,
+                },
+                changed = self.interfaces.changed() => {
+                    if changed.is_err() {
+                        error!("the host's interfaces are not watched any more");
+                        return;
+                    }
+                    self.reconcile().await;
+                }
+                () = sleep_until(retry), if troubled => self.retry().await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        // Nobody may be waiting for the answer any more; the change counts all the same.
+        match command {
+            Command::Apply(change, reply) => {
+                let answer = self.change(*change).await;
+                let _ = reply.send(answer);
+            }
+            Command::Drops(reply) => {
+                let counted = self.dataplane.drops().await;
+                let answer = counted
+                    .map(|all| drops::tally(&all, &self.numbering))
+                    .map_err(|error| ReadError(error.to_string()));
+                let _ = reply.send(answer);
+            }
+            Command::RulesetText(reply) => self.text(reply).await,
+        }
+    }
+
+    async fn text(&mut self, reply: oneshot::Sender<Result<String, ReadError>>) {
+        let text = self.dataplane.text().await;
+        let _ = reply.send(text.map_err(|error| ReadError(error.to_string())));
+    }
+
+    async fn change(&mut self, change: Change) -> Result<Applied, ApplyError> {
+        if self.is_repeated(&change)? {
+            return Ok(Applied {
+                summary: Summary::default(),
+                plan: Vec::new(),
+                view: Arc::clone(&self.view.borrow()),
+            });
+        }
+        let interfaces = Arc::clone(&self.interfaces.borrow_and_update());
+        let desired = self
+            .saved
+            .desired
+            .change(&change.delta, &self.limits, &interfaces)
+            .map_err(ApplyError::Faults)?;
+        let summary = desired.summary(&self.saved.desired);
+        let mut numbering = self.numbering.clone();
+        let compiled = compile(&desired, &interfaces, &mut numbering);
+        let plan = self.plan(&Arc::new(compiled.ruleset.clone()));
+        if !change.dry_run {
+            self.settle(&interfaces).await;
+        }
+        let grown = u64::from(summary != Summary::default());
+        let saved = Saved {
+            desired,
+            generation: change.generation.or_else(|| self.saved.generation.clone()),
+            revision: self.saved.revision + grown,
+            settings: self.saved.settings.clone(),
+        };
+        if change.dry_run {
+            return Ok(Applied {
+                summary,
+                plan: self.dataplane.preview(&plan),
+                view: Arc::new(self.view_of(&saved, &compiled, &interfaces)),
+            });
+        }
+        self.program(&plan).await?;
+        self.persist(saved).await?;
+        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.numbering = numbering;
+        self.compiled = compiled;
+        self.ruleset = plan.to;
+        let generation = self.saved.generation.as_ref().map(|g| g.number);
+        let nics = self.saved.desired.nics.len();
+        info!(revision = self.saved.revision, generation, nics, "applied");
+        Ok(Applied {
+            summary,
+            plan: Vec::new(),
+            view: self.publish(),
+        })
+    }
+
+    /// Makes a change that is in the kernel the acknowledged one; where the disk
+    /// refuses, the kernel is taken back to what was.
+    async fn persist(&mut self, saved: Saved) -> Result<(), ApplyError> {
+        match self.store.commit(&self.saved, &saved).await {
+            Ok(()) => {
+                self.trouble.disk = None;
+                self.saved = saved;
+                Ok(())
+            }
+            Err(error) => Err(self.take_back(&error).await),
+        }
+    }
+
+    /// Whether a change is the one in force once more; an error if its generation is
+    /// stale, or the same with other content.
+    fn is_repeated(&self, change: &Change) -> Result<bool, ApplyError> {
+        match (&change.generation, &self.saved.generation) {
+            (Some(given), Some(in_force)) if given == in_force => Ok(true),
+            (Some(given), Some(in_force)) if given.number <= in_force.number => {
+                let (given, in_force) = (given.number, in_force.number);
+                Err(ApplyError::Generation { given, in_force })
+            }
+            (Some(_) | None, Some(_) | None) => Ok(false),
+        }
+    }
+
+    fn plan(&self, to: &Arc<Ruleset>) -> Plan {
+        match &self.kernel {
+            Some(from) => Plan::between(from, to),
+            None => Plan::replace(to),
+        }
+    }
+
+    /// Carries out a plan. Where the kernel refuses, what was acknowledged is put back
+    /// in force, whatever the kernel holds: it may not be what we think.
+    async fn program(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+        match self.dataplane.apply(plan).await {
+            Ok(()) => {
+                self.kernel = Some(Arc::clone(&plan.to));
+                self.trouble.kernel = None;
+                Ok(())
+            }
+            Err(error) => {
+                error!(%error, "a change was not programmed");
+                self.kernel = None;
+                let refused = ApplyError::Unavailable(error.to_string());
+                self.restore().await;
+                self.publish();
+                Err(refused)
+            }
+        }
+    }
+
+    /// Takes the kernel back to what was acknowledged, after the disk refused.
+    async fn take_back(&mut self, cause: &StoreError) -> ApplyError {
+        error!(error = %cause, "a change could not be written to disk and is taken back");
+        self.trouble.disk = Some(cause.to_string());
+        let plan = self.plan(&Arc::clone(&self.ruleset));
+        if let Err(error) = self.dataplane.apply(&plan).await {
+            self.kernel = None;
+            self.failed(&error);
+        } else {
+            self.kernel = Some(Arc::clone(&plan.to));
+        }
+        self.publish();
+        ApplyError::Unavailable(cause.to_string())
+    }
+
+    /// Compiles what was acknowledged for the interfaces as they are, and programs it.
+    async fn reconcile(&mut self) {
+        let interfaces = Arc::clone(&self.interfaces.borrow_and_update());
+        self.settle(&interfaces).await;
+        let compiled = compile(&self.saved.desired, &interfaces, &mut self.numbering);
+        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.ruleset = Arc::new(compiled.ruleset.clone());
+        self.compiled = compiled;
+        let plan = self.plan(&Arc::clone(&self.ruleset));
+        match self.dataplane.apply(&plan).await {
+            Ok(()) => {
+                self.kernel = Some(Arc::clone(&plan.to));
+                self.trouble.kernel = None;
+            }
+            Err(error) => {
+                warn!(%error, "the rules could not be changed and are replaced");
+                self.kernel = None;
+                self.restore().await;
+            }
+        }
+        self.publish();
+    }
+
+    /// Replaces whatever the kernel holds by what was acknowledged.
+    async fn restore(&mut self) {
+        let plan = Plan::replace(&self.ruleset);
+        match self.dataplane.apply(&plan).await {
+            Ok(()) => {
+                self.kernel = Some(Arc::clone(&plan.to));
+                self.trouble.kernel = None;
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &DataplaneError) {
+        error!(%error, "the rules are not known to be in force");
+        self.trouble.kernel = Some(error.to_string());
+    }
+
+    async fn retry(&mut self) {
+        self.trouble.tries = self.trouble.tries.saturating_add(1);
+        if self.trouble.kernel.is_some() {
+            self.reconcile().await;
+        }
+        if self.trouble.disk.is_some() {
+            match self.store.commit(&self.saved, &self.saved).await {
+                Ok(()) => self.trouble.disk = None,
+                Err(error) => self.trouble.disk = Some(error.to_string()),
+            }
+        }
+        if self.trouble.text().is_none() {
+            info!(tries = self.trouble.tries, "healthy again");
+            self.trouble.tries = 0;
+        }
+        self.publish();
+    }
+
+    /// Makes the host's settings what the rules need, each on record before it changes.
+    async fn settle(&mut self, interfaces: &Interfaces) {
+        let found = self.settings.examine(&self.host, interfaces).await;
+        if found.is_empty() {
+            return;
+        }
+        let mut saved = self.saved.clone();
+        for (setting, before, _) in &found {
+            let name = super::settings::key(setting);
+            saved.settings.entry(name).or_insert(*before);
+        }
+        if let Err(error) = self.store.commit(&self.saved, &saved).await {
+            self.trouble.disk = Some(error.to_string());
+            self.settings.postponed(&error.to_string());
+            return;
+        }
+        self.saved = saved;
+        self.settings.set(&self.host, &found).await;
+    }
+
+    /// Restores settings of bridges that are managed no more.
+    async fn forget_settings(&mut self) {
+        let interfaces = Arc::clone(&self.interfaces.borrow());
+        let stale = self.settings.stale(&interfaces, &self.saved.settings);
+        if stale.is_empty() {
+            return;
+        }
+        for warning in super::settings::restore(&self.host, &stale).await {
+            warn!(warning, "a setting could not be restored");
+        }
+        let mut saved = self.saved.clone();
+        saved.settings.retain(|name, _| !stale.contains_key(name));
+        match self.store.commit(&self.saved, &saved).await {
+            Ok(()) => self.saved = saved,
+            Err(error) => self.trouble.disk = Some(error.to_string()),
+        }
+    }
+
+    fn publish(&mut self) -> Arc<View> {
+        let interfaces = Arc::clone(&self.interfaces.borrow());
+        let view = Arc::new(self.view_of(&self.saved, &self.compiled, &interfaces));
+        self.view.send_replace(Arc::clone(&view));
+        view
+    }
+
+    fn view_of(&self, saved: &Saved, compiled: &Compiled, interfaces: &Interfaces) -> View {
+        let mut warnings = self.settings.warnings().to_vec();
+        warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
+        View {
+            desired: saved.desired.clone(),
+            outcomes: compiled.outcomes.clone(),
+            generation: saved
+                .generation
+                .as_ref()
+                .map(|generation| generation.number),
+            revision: saved.revision,
+            unhealthy: self.trouble.text(),
+            identity: self.identity.clone(),
+            limitations: status::limitations(self.settings.unsupported()),
+            unprotected: status::unprotected(interfaces),
+            warnings,
+            bridges: status::bridges(compiled, interfaces),
+        }
+    }
+}

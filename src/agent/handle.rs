@@ -1,0 +1,92 @@
+//! How everyone else talks to the agent's task.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Applied, Change, Drops, View};
+use crate::model::Fault;
+
+/// Why a change was not made. Nothing of it is in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The change itself is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Faults(Vec<Fault>),
+    /// Its generation is not greater than the one in force, nor the same again.
+    #[error("generation: {given} is not greater than {in_force}, which is in force{}",
+        if given == in_force { " with other content" } else { "" })]
+    Generation {
+        /// The one that the change carries.
+        given: u64,
+        /// The one in force.
+        in_force: u64,
+    },
+    /// The kernel or the disk refused.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Why something could not be read from the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadError(pub String);
+
+/// What can be asked of the agent's task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Apply(Box<Change>, oneshot::Sender<Result<Applied, ApplyError>>),
+    Drops(oneshot::Sender<Result<Drops, ReadError>>),
+    RulesetText(oneshot::Sender<Result<String, ReadError>>),
+}
+
+/// A way to the agent's task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    /// Makes a change. Answers when it is in the kernel and on disk.
+    pub async fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
+        let stopped = || ApplyError::Unavailable("the agent is stopping".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Apply(Box::new(change), reply);
+        self.commands.send(command).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// What is in force, without waiting for a change that is under way.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Each new view as it comes.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// What was dropped, from the kernel's counters.
+    pub async fn drops(&self) -> Result<Drops, ReadError> {
+        self.read(Command::Drops).await
+    }
+
+    /// What is programmed in the kernel, as nft text.
+    pub async fn ruleset_text(&self) -> Result<String, ReadError> {
+        self.read(Command::RulesetText).await
+    }
+
+    async fn read<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, ReadError>>) -> Command,
+    ) -> Result<T, ReadError> {
+        let stopped = || ReadError("the agent is stopping".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}

@@ -1,0 +1,256 @@
+//! The few settings of the host, outside our tables, that rows of packet-policy need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::{
+    link::{Host, Setting},
+    model::Interfaces,
+};
+
+/// What one fragment waiting for reassembly costs the kernel (G15).
+const FRAGMENT_OCTETS: u64 = 2_560;
+
+/// What the host's settings are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPolicy {
+    /// Whether managed bridges pass IPv6 to the ip6 family (placement `br_netfilter`).
+    pub nf_call_ip6tables: bool,
+    /// The longest that fragments wait for the others, in seconds (G15).
+    pub fragment_timeout: u64,
+    /// How much memory fragments may take, in octets (G15).
+    pub fragment_memory: u64,
+    /// Multicast groups of one guest's port on snooping bridges (G16).
+    pub multicast_groups: u64,
+    /// Fragments that a NIC may send in a second, to warn of too little memory.
+    pub fragments_per_second: u64,
+    /// Fragments that a NIC may send at once.
+    pub fragment_burst: u64,
+}
+
+/// A setting to change: what it is and what it is to be.
+pub(super) type Found = (Setting, u64, u64);
+
+/// What was found and done so far.
+#[derive(Debug)]
+pub(super) struct Settings {
+    policy: HostPolicy,
+    /// What is as wanted, with the index of the interface that it was seen on: a new
+    /// interface of an old name has new settings.
+    settled: BTreeMap<Setting, u32>,
+    unsupported: BTreeSet<&'static str>,
+    warnings: BTreeMap<Setting, String>,
+    listed: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn new(policy: HostPolicy) -> Self {
+        Self {
+            policy,
+            settled: BTreeMap::new(),
+            unsupported: BTreeSet::new(),
+            warnings: BTreeMap::new(),
+            listed: Vec::new(),
+        }
+    }
+
+    /// Settings that this kernel does not have.
+    pub(super) fn unsupported(&self) -> &BTreeSet<&'static str> {
+        &self.unsupported
+    }
+
+    /// What could not be read or set.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.listed
+    }
+
+    /// G15: whether all NICs together can fill the memory for fragments.
+    pub(super) fn memory_warning(&self, nics: usize) -> Option<String> {
+        let HostPolicy {
+            fragment_timeout,
+            fragments_per_second,
+            fragment_burst,
+            ..
+        } = self.policy;
+        let one = (fragments_per_second * fragment_timeout + fragment_burst) * FRAGMENT_OCTETS;
+        let all = one.saturating_mul(u64::try_from(nics).unwrap_or(u64::MAX));
+        (all > self.policy.fragment_memory).then(|| {
+            format!(
+                "{nics} NICs that send fragments at their limit need {} MiB for reassembly; \
+                 fragment_memory is {} MiB",
+                all >> 20,
+                self.policy.fragment_memory >> 20
+            )
+        })
+    }
+
+    /// Looks at every setting that was not as wanted, or not there, when it was last
+    /// looked at.
+    pub(super) async fn examine<H: Host>(
+        &mut self,
+        host: &H,
+        interfaces: &Interfaces,
+    ) -> Vec<Found> {
+        let wanted = self.wanted(interfaces);
+        let there: BTreeMap<_, _> = wanted.iter().map(|(s, _, index)| (s, index)).collect();
+        self.settled
+            .retain(|setting, index| there.get(setting) == Some(&&*index));
+        self.warnings
+            .retain(|setting, _| there.contains_key(setting));
+        let mut found = Vec::new();
+        for (setting, value, index) in wanted {
+            if self.settled.get(&setting) == Some(&index)
+                || self.unsupported.contains(kind(&setting))
+            {
+                continue;
+            }
+            match host.get(&setting).await {
+                Ok(None) => {
+                    self.unsupported.insert(kind(&setting));
+                }
+                Ok(Some(now)) if suffices(&setting, now, value) => {
+                    self.settled.insert(setting, index);
+                }
+                Ok(Some(now)) => found.push((setting, now, value)),
+                Err(error) => {
+                    self.warnings.insert(setting, in_full(&error));
+                }
+            }
+        }
+        self.list();
+        found
+    }
+
+    /// Changes settings that are on record.
+    pub(super) async fn set<H: Host>(&mut self, host: &H, found: &[Found]) {
+        for (setting, before, value) in found {
+            match host.set(setting, *value).await {
+                Ok(()) => {
+                    info!(%setting, before, value, "changed a setting of the host");
+                    self.warnings.remove(setting);
+                }
+                Err(error) => {
+                    let error = in_full(&error);
+                    warn!(error, "a setting of the host could not be changed");
+                    self.warnings.insert(setting.clone(), error);
+                }
+            }
+        }
+        self.list();
+    }
+
+    /// What was found could not be put on record.
+    pub(super) fn postponed(&mut self, why: &str) {
+        self.listed
+            .push(format!("settings of the host were not changed: {why}"));
+    }
+
+    /// What is on record of bridges that are managed no more.
+    pub(super) fn stale(
+        &self,
+        interfaces: &Interfaces,
+        on_record: &BTreeMap<String, u64>,
+    ) -> BTreeMap<String, u64> {
+        let wanted: BTreeSet<_> = self
+            .wanted(interfaces)
+            .iter()
+            .map(|(setting, _, _)| key(setting))
+            .collect();
+        let stale = on_record.iter().filter(|(name, _)| !wanted.contains(*name));
+        stale.map(|(name, value)| (name.clone(), *value)).collect()
+    }
+
+    fn list(&mut self) {
+        self.listed = self.warnings.values().cloned().collect();
+    }
+
+    fn wanted(&self, interfaces: &Interfaces) -> Vec<Found3> {
+        let mut wanted = Vec::new();
+        for (bridge, config) in interfaces.managed_bridges() {
+            let name = || bridge.name.clone();
+            wanted.push((Setting::NoLinkLocalLearn(name()), 1, bridge.index));
+            if self.policy.nf_call_ip6tables {
+                wanted.push((Setting::NfCallIp6tables(name()), 1, bridge.index));
+            }
+            if bridge.multicast_snooping {
+                for port in interfaces.ports_of(bridge.index) {
+                    if !interfaces.is_uplink(port, config) {
+                        let setting = Setting::MulticastMaxGroups(port.name.clone());
+                        wanted.push((setting, self.policy.multicast_groups, port.index));
+                    }
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            wanted.push((Setting::Frag6HighThresh, self.policy.fragment_memory, 0));
+            wanted.push((Setting::Frag6Timeout, self.policy.fragment_timeout, 0));
+        }
+        wanted
+    }
+}
+
+/// A setting, what it is to be, and the index of its interface.
+type Found3 = (Setting, u64, u32);
+
+/// Whether a value will do. Memory may be more than wanted and a wait shorter: the
+/// operator had a reason.
+fn suffices(setting: &Setting, now: u64, wanted: u64) -> bool {
+    match setting {
+        Setting::Frag6HighThresh => now >= wanted,
+        Setting::Frag6Timeout => now <= wanted,
+        Setting::MulticastMaxGroups(_) => now != 0 && now <= wanted,
+        Setting::NoLinkLocalLearn(_) | Setting::NfCallIp6tables(_) => now == wanted,
+    }
+}
+
+fn kind(setting: &Setting) -> &'static str {
+    match setting {
+        Setting::NoLinkLocalLearn(_) => "no_linklocal_learn",
+        Setting::NfCallIp6tables(_) => "nf_call_ip6tables",
+        Setting::MulticastMaxGroups(_) => "mcast_max_groups",
+        Setting::Frag6Timeout => "nf_conntrack_frag6_timeout",
+        Setting::Frag6HighThresh => "nf_conntrack_frag6_high_thresh",
+    }
+}
+
+/// The name of a setting on record.
+pub(super) fn key(setting: &Setting) -> String {
+    serde_json::to_string(setting).unwrap_or_else(|_| setting.to_string())
+}
+
+/// Puts settings back to what they were; says what could not be. An interface that is
+/// gone took its settings with it.
+pub async fn restore<H: Host>(host: &H, on_record: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut failed = Vec::new();
+    for (name, before) in on_record {
+        let Ok(setting) = serde_json::from_str::<Setting>(name) else {
+            failed.push(format!("{name} is no setting that this version knows"));
+            continue;
+        };
+        let gone = match host.get(&setting).await {
+            Ok(now) => now.is_none(),
+            Err(_) => true,
+        };
+        if gone {
+            continue;
+        }
+        match host.set(&setting, *before).await {
+            Ok(()) => info!(%setting, value = before, "restored a setting of the host"),
+            Err(error) => failed.push(in_full(&error)),
+        }
+    }
+    failed
+}
+
+/// An error with its causes.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

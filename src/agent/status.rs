@@ -1,0 +1,111 @@
+//! What can be said of the state, in words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{info, warn};
+
+use super::BridgeView;
+use crate::{
+    model::{Interfaces, NicId, NicState, Outcome},
+    policy::Compiled,
+};
+
+/// What this placement and this kernel can't do.
+pub(super) fn limitations(unsupported: &BTreeSet<&'static str>) -> Vec<String> {
+    let mut all = vec![
+        "packets that the host itself sends to a guest are not judged by the guest's groups: \
+         br_netfilter does not show them (packet-policy S6)"
+            .to_owned(),
+        "this kernel is not asked for a bridge's name: interfaces that look like a guest's are \
+         closed on every bridge, and opened on unmanaged bridges by the agent; one that appears \
+         there while the agent is down stays closed until it is back"
+            .to_owned(),
+    ];
+    if unsupported.contains("mcast_max_groups") {
+        all.push(
+            "this kernel has no limit for multicast groups of a port (Linux 6.3): a guest can \
+             fill a snooping bridge's table, at the rate that MLD is limited to (packet-policy G16)"
+                .to_owned(),
+        );
+    }
+    if unsupported.contains("no_linklocal_learn") {
+        all.push(
+            "this kernel has no no_linklocal_learn (Linux 5.0): the bridge learns from frames to \
+             01:80:c2:00:00:0x (packet-policy G0)"
+                .to_owned(),
+        );
+    }
+    all
+}
+
+/// Interfaces that look like a guest's and are not on a managed bridge.
+pub(super) fn unprotected(interfaces: &Interfaces) -> Vec<String> {
+    let mut all = Vec::new();
+    for link in interfaces.links.values() {
+        if !interfaces.looks_like_guest(&link.name) {
+            continue;
+        }
+        match interfaces.bridge_of(link) {
+            None => all.push(format!("{}: not a port of a bridge", link.name)),
+            Some(bridge) if interfaces.config_of(&bridge.name).is_none() => {
+                all.push(format!(
+                    "{}: bridge {} is not managed",
+                    link.name, bridge.name
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    all
+}
+
+/// The managed bridges.
+pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<BridgeView> {
+    let bound: BTreeSet<_> = compiled
+        .outcomes
+        .values()
+        .flat_map(|o| &o.bound)
+        .map(|b| &b.name)
+        .collect();
+    let mut all = Vec::new();
+    for (bridge, config) in interfaces.managed_bridges() {
+        let mut view = BridgeView {
+            name: bridge.name.clone(),
+            uplinks: Vec::new(),
+            bound_ports: 0,
+            closed_ports: Vec::new(),
+            zone: compiled
+                .ruleset
+                .bridges
+                .get(&bridge.name)
+                .map_or(0, |rules| rules.number.0),
+        };
+        for port in interfaces.ports_of(bridge.index) {
+            if interfaces.is_uplink(port, config) {
+                view.uplinks.push(port.name.clone());
+            } else if bound.contains(&port.name) {
+                view.bound_ports += 1;
+            } else {
+                view.closed_ports.push(port.name.clone());
+            }
+        }
+        view.uplinks.sort();
+        view.closed_ports.sort();
+        all.push(view);
+    }
+    all
+}
+
+/// Says which NICs came into force, lost their interface or were quarantined.
+pub(super) fn log_transitions(before: &BTreeMap<NicId, Outcome>, after: &BTreeMap<NicId, Outcome>) {
+    for (id, outcome) in after {
+        if before.get(id).is_some_and(|old| old == outcome) {
+            continue;
+        }
+        match &outcome.state {
+            NicState::Active => info!(nic = %id, "bound"),
+            NicState::Pending(reason) => info!(nic = %id, reason, "pending"),
+            NicState::Quarantined(reason) => warn!(nic = %id, reason, "quarantined"),
+        }
+    }
+}
