@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod dataplane;
+pub mod grpc;
 pub mod link;
 pub mod model;
 pub mod policy;

@@ -1,0 +1,27 @@
+//! Messages of the API into values of the model, and back.
+//!
+//! Into the model every field of a message is looked at, and each of its faults is
+//! collected with the path of the field, in the order of the fields. The messages are
+//! taken apart without `..`, so that a field that is new in the API does not compile
+//! until it is handled here.
+
+mod change;
+mod enums;
+mod fingerprint;
+mod group;
+mod nic;
+mod overview;
+mod path;
+mod read;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use change::{Synced, apply, sync};
+pub use overview::{group_info, group_infos, status};
+pub use read::{drop_counts, group, member, nic, nic_drops, nic_info, nic_status, summary};
+
+pub(super) use enums::nic_state;
+pub(super) use fingerprint::hex;
+pub(super) use path::{Faults, Path};
+pub(super) use text::{group_id, nic_id};

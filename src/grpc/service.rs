@@ -1,0 +1,292 @@
+//! The handlers.
+
+use std::{
+    ops::Bound::{Excluded, Unbounded},
+    pin::Pin,
+};
+
+use futures::{Stream, stream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    ServeOptions,
+    convert::{self, Faults, Path, Synced},
+    join::Join,
+    page::Page,
+    pieces::pieces,
+    status::{not_applied, not_found, not_read, refused},
+};
+use crate::{
+    agent::{ApplyError, Handle, View},
+    model::{Fault, GroupId, NicId, NicState},
+    pb::{self, security_group_agent_server::SecurityGroupAgent},
+};
+
+const MAX_PAGE: u32 = 1_000;
+const MAX_MEMBERS_PAGE: u32 = 10_000;
+const RULESET_PIECE: usize = 256 << 10;
+
+/// A whole sync may be as long as this many messages of full length.
+const SYNC_MESSAGES: usize = 64;
+
+/// The handlers, with their way to the agent.
+#[derive(Debug)]
+pub(super) struct Service {
+    handle: Handle,
+    options: ServeOptions,
+}
+
+impl Service {
+    pub(super) fn new(handle: Handle, options: ServeOptions) -> Self {
+        Self { handle, options }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl SecurityGroupAgent for Service {
+    async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
+        let request = request.into_inner();
+        let change = convert(move || convert::apply(request)).await?;
+        let ids: Vec<NicId> = change.delta.nics.iter().map(|nic| nic.id.clone()).collect();
+        let applied = self
+            .handle
+            .apply(change)
+            .await
+            .map_err(|error| not_applied(&error))?;
+        let view = &applied.view;
+        let named = ids.iter().filter_map(|id| view.desired.nics.get(id));
+        Ok(Response::new(pb::ApplyResponse {
+            revision: view.revision,
+            generation: view.generation,
+            nics: named
+                .map(|nic| convert::nic_status(nic, &view.outcomes))
+                .collect(),
+            summary: Some(convert::summary(&applied.summary)),
+            plan: applied.plan,
+        }))
+    }
+
+    async fn sync(&self, request: Request<Streaming<pb::SyncRequest>>) -> Answer<pb::SyncResponse> {
+        let mut stream = request.into_inner();
+        let max_octets = self
+            .options
+            .max_message_octets
+            .saturating_mul(SYNC_MESSAGES);
+        let mut join = Join::new(self.options.limits, max_octets);
+        while let Some(message) = stream.message().await? {
+            join.add(message).map_err(|fault| refused(&[fault]))?;
+        }
+        let request = join.finish().map_err(|fault| refused(&[fault]))?;
+        let (change, entries) = convert(move || convert::sync(request)).await?.into_parts();
+        let applied = self.handle.apply(change).await.map_err(|error| {
+            not_applied(&match error {
+                ApplyError::Faults(faults) => ApplyError::Faults(Synced::rename(&entries, faults)),
+                other @ (ApplyError::Generation { .. } | ApplyError::Unavailable(_)) => other,
+            })
+        })?;
+        let view = &applied.view;
+        Ok(Response::new(pb::SyncResponse {
+            revision: view.revision,
+            generation: view.generation,
+            nics_not_active: not_active(view),
+            summary: Some(convert::summary(&applied.summary)),
+            plan: applied.plan,
+        }))
+    }
+
+    async fn get_nic(&self, request: Request<pb::GetNicRequest>) -> Answer<pb::GetNicResponse> {
+        let pb::GetNicRequest { id } = request.into_inner();
+        let id = parsed(|f| convert::nic_id(f, &Path::top("id"), id))?;
+        let view = self.handle.view();
+        let nic = view.desired.nics.get(&id);
+        let nic = nic.ok_or_else(|| not_found("id", "NIC", id.as_str()))?;
+        let nic = Some(convert::nic_info(nic, &view.outcomes));
+        Ok(Response::new(pb::GetNicResponse { nic }))
+    }
+
+    async fn list_nics(
+        &self,
+        request: Request<pb::ListNicsRequest>,
+    ) -> Answer<pb::ListNicsResponse> {
+        const LIST: &str = "nics";
+        let pb::ListNicsRequest {
+            page_size,
+            page_token,
+            states,
+        } = request.into_inner();
+        let (page, states) = parsed(|f| {
+            let page = Page::<NicId>::parse(f, LIST, (page_size, MAX_PAGE), &page_token);
+            Some((
+                page,
+                f.each(&Path::top("states"), states, convert::nic_state),
+            ))
+        })?;
+        let view = self.handle.view();
+        let after = page.after.as_ref().map_or(Unbounded, Excluded);
+        let nics = view.desired.nics.range::<NicId, _>((after, Unbounded));
+        let infos = nics.map(|(id, nic)| (id.clone(), convert::nic_info(nic, &view.outcomes)));
+        let wanted = infos.filter(|(_, info)| {
+            let state = info.status.as_ref().map(pb::NicStatus::state);
+            states.is_empty() || states.contains(&state)
+        });
+        let (nics, next_page_token) = page.fill(LIST, wanted);
+        Ok(Response::new(pb::ListNicsResponse {
+            nics,
+            next_page_token,
+        }))
+    }
+
+    async fn get_group(
+        &self,
+        request: Request<pb::GetGroupRequest>,
+    ) -> Answer<pb::GetGroupResponse> {
+        let pb::GetGroupRequest { id } = request.into_inner();
+        let id = parsed(|f| convert::group_id(f, &Path::top("id"), id))?;
+        let view = self.handle.view();
+        let group = convert::group_info(&view.desired, &id);
+        let group = group.ok_or_else(|| not_found("id", "group", id.as_str()))?;
+        Ok(Response::new(pb::GetGroupResponse { group: Some(group) }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<pb::ListGroupsRequest>,
+    ) -> Answer<pb::ListGroupsResponse> {
+        const LIST: &str = "groups";
+        let pb::ListGroupsRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let page = parsed(|f| {
+            Some(Page::<GroupId>::parse(
+                f,
+                LIST,
+                (page_size, MAX_PAGE),
+                &page_token,
+            ))
+        })?;
+        let view = self.handle.view();
+        let (groups, next_page_token) = page.fill(
+            LIST,
+            convert::group_infos(&view.desired, page.after.as_ref()),
+        );
+        Ok(Response::new(pb::ListGroupsResponse {
+            groups,
+            next_page_token,
+        }))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<pb::ListMembersRequest>,
+    ) -> Answer<pb::ListMembersResponse> {
+        let pb::ListMembersRequest {
+            group_id,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let list = format!("members of {group_id}");
+        let (group, page) = parsed(|f| {
+            let group = convert::group_id(f, &Path::top("group_id"), group_id);
+            let page = Page::parse(f, &list, (page_size, MAX_MEMBERS_PAGE), &page_token);
+            Some((group?, page))
+        })?;
+        let view = self.handle.view();
+        let members = view.desired.members.get(&group);
+        let members = members.ok_or_else(|| not_found("group_id", "group", group.as_str()))?;
+        let after = page.after.map_or(Unbounded, Excluded);
+        let range = members.range((after, Unbounded));
+        let (members, next_page_token) = page.fill(
+            &list,
+            range.map(|(address, member)| (*address, convert::member(member))),
+        );
+        Ok(Response::new(pb::ListMembersResponse {
+            members,
+            next_page_token,
+        }))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<pb::GetStatusRequest>,
+    ) -> Answer<pb::GetStatusResponse> {
+        let uptime = self.options.started.elapsed();
+        Ok(Response::new(convert::status(&self.handle.view(), uptime)))
+    }
+
+    type GetRulesetStream =
+        Pin<Box<dyn Stream<Item = Result<pb::GetRulesetResponse, Status>> + Send>>;
+
+    async fn get_ruleset(
+        &self,
+        _request: Request<pb::GetRulesetRequest>,
+    ) -> Answer<Self::GetRulesetStream> {
+        let text = self
+            .handle
+            .ruleset_text()
+            .await
+            .map_err(|error| not_read(&error))?;
+        let pieces = pieces(&text, RULESET_PIECE).into_iter();
+        let answers = pieces.map(|text| Ok(pb::GetRulesetResponse { text }));
+        Ok(Response::new(Box::pin(stream::iter(answers))))
+    }
+
+    async fn list_drops(
+        &self,
+        request: Request<pb::ListDropsRequest>,
+    ) -> Answer<pb::ListDropsResponse> {
+        let pb::ListDropsRequest { nic_id } = request.into_inner();
+        let only = (!nic_id.is_empty())
+            .then(|| parsed(|f| convert::nic_id(f, &Path::top("nic_id"), nic_id)))
+            .transpose()?;
+        if let Some(id) = &only
+            && !self.handle.view().desired.nics.contains_key(id)
+        {
+            return Err(not_found("nic_id", "NIC", id.as_str()));
+        }
+        let drops = self
+            .handle
+            .drops()
+            .await
+            .map_err(|error| not_read(&error))?;
+        let wanted = drops
+            .nics
+            .iter()
+            .filter(|one| only.as_ref().is_none_or(|id| *id == one.nic));
+        Ok(Response::new(pb::ListDropsResponse {
+            nics: wanted.map(convert::nic_drops).collect(),
+            totals: convert::drop_counts(&drops.totals),
+        }))
+    }
+}
+
+/// Converts a request that may be long where it holds up no other call.
+async fn convert<T: Send + 'static>(
+    convert: impl FnOnce() -> Result<T, Vec<Fault>> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(convert)
+        .await
+        .map_err(|error| Status::internal(format!("the request was not understood: {error}")))?
+        .map_err(|faults| refused(&faults))
+}
+
+/// The values of a short request, or the refusal that names its faults.
+fn parsed<T>(parse: impl FnOnce(&mut Faults) -> Option<T>) -> Result<T, Status> {
+    let mut faults = Faults::default();
+    let value = parse(&mut faults);
+    faults.into_result().map_err(|faults| refused(&faults))?;
+    value.ok_or_else(|| Status::internal("a value without a fault is missing"))
+}
+
+fn not_active(view: &View) -> Vec<pb::NicStatus> {
+    let active = |id: &NicId| {
+        view.outcomes
+            .get(id)
+            .is_some_and(|outcome| outcome.state == NicState::Active)
+    };
+    let nics = view.desired.nics.values().filter(|nic| !active(&nic.id));
+    nics.map(|nic| convert::nic_status(nic, &view.outcomes))
+        .collect()
+}
