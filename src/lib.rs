@@ -1,13 +1,18 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
 pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod dataplane;
 pub mod grpc;
 pub mod link;
 pub mod model;
 pub mod policy;
 pub mod ruleset;
+pub mod sgctl;
 pub mod store;
+pub mod telemetry;
 
 /// The API's messages and the service, generated from `proto/`.
 #[expect(

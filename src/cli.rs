@@ -1,0 +1,245 @@
+//! The daemon's command line.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Config, ConfigError, LogFormat, Placement},
+    model::{BridgeConfig, IfPattern},
+};
+
+/// Makes IPv6 safe for the instances on this host.
+#[derive(Debug, Parser)]
+#[command(name = "sgagent", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API and enforce what is pushed, until SIGTERM. The rules stay.
+    Run(Options),
+    /// Remove all that is ours from the kernel and restore the host's settings. Guests are
+    /// unprotected afterwards. What was acknowledged stays on disk.
+    Purge(Options),
+    /// Print the ruleset of a desired-state file, without a look at the kernel. Every
+    /// interface that a NIC names is taken to exist.
+    Compile {
+        /// A `SyncRequest` in YAML or JSON; `-` is stdin.
+        file: PathBuf,
+        /// Bridges and limits.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// The configuration file, and flags that win over it.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The unix socket to listen on.
+    #[arg(long, value_name = "PATH")]
+    unix_socket: Option<PathBuf>,
+    /// A TCP address to listen on besides, without encryption. May be repeated.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp_listen: Vec<SocketAddr>,
+    /// Where what was acknowledged is kept.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where the stateful stage runs.
+    #[arg(long, value_enum)]
+    placement: Option<Placement>,
+    /// The nft program.
+    #[arg(long, value_name = "PROGRAM")]
+    nft: Option<String>,
+    /// What to log: error, warn, info, debug.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+    /// A name, or the beginning of one with a closing *, of interfaces that look like a
+    /// guest's. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    guest_interface: Vec<IfPattern>,
+    /// A managed bridge: `name=br0[,uplink=eth0][,router=fe80::1][,dhcpv6-server=fe80::1]`,
+    /// each but the name as often as needed. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE,..", value_parser = bridge)]
+    bridge: Vec<BridgeConfig>,
+    /// One of the keys of [limits]. May be repeated.
+    #[arg(long, value_name = "KEY=NUMBER", value_parser = limit)]
+    limit: Vec<(String, i64)>,
+}
+
+impl Options {
+    /// The configuration that file and flags make.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let flags = self
+            .table()
+            .map_err(|error| ConfigError::Key(error.to_string()))?;
+        Config::load(self.config.as_ref(), flags)
+    }
+
+    fn table(&self) -> Result<toml::Table, toml::ser::Error> {
+        let Self {
+            config: _,
+            unix_socket,
+            tcp_listen,
+            state_dir,
+            placement,
+            nft,
+            log,
+            log_format,
+            guest_interface,
+            bridge,
+            limit,
+        } = self;
+        let mut table = toml::Table::new();
+        put(&mut table, "unix_socket", unix_socket.as_ref())?;
+        put(&mut table, "tcp_listen", some(tcp_listen))?;
+        put(&mut table, "state_dir", state_dir.as_ref())?;
+        put(&mut table, "placement", placement.as_ref())?;
+        put(&mut table, "nft", nft.as_ref())?;
+        put(&mut table, "log", log.as_ref())?;
+        put(&mut table, "log_format", log_format.as_ref())?;
+        put(&mut table, "guest_interfaces", some(guest_interface))?;
+        put(&mut table, "bridges", some(bridge))?;
+        let limits: toml::Table = limit
+            .iter()
+            .map(|(key, value)| (key.clone(), (*value).into()))
+            .collect();
+        if !limits.is_empty() {
+            table.insert("limits".to_owned(), limits.into());
+        }
+        Ok(table)
+    }
+}
+
+fn some<T>(list: &Vec<T>) -> Option<&Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn put<T: serde::Serialize>(
+    table: &mut toml::Table,
+    key: &str,
+    value: Option<&T>,
+) -> Result<(), toml::ser::Error> {
+    if let Some(value) = value {
+        table.insert(key.to_owned(), toml::Value::try_from(value)?);
+    }
+    Ok(())
+}
+
+fn bridge(text: &str) -> Result<BridgeConfig, String> {
+    let mut name = None;
+    let (mut uplinks, mut routers, mut dhcpv6_servers) = (Vec::new(), Vec::new(), Vec::new());
+    for word in text.split(',') {
+        let (key, value) = word
+            .split_once('=')
+            .ok_or(format!("{word:?} is not KEY=VALUE"))?;
+        let pattern = || {
+            value
+                .parse::<IfPattern>()
+                .map_err(|error| error.to_string())
+        };
+        let address = || {
+            value
+                .parse::<Ipv6Addr>()
+                .map_err(|_| format!("{value:?} is no IPv6 address"))
+        };
+        match key {
+            "name" => name = Some(pattern()?),
+            "uplink" => uplinks.push(pattern()?),
+            "router" => routers.push(address()?),
+            "dhcpv6-server" => dhcpv6_servers.push(address()?),
+            _ => {
+                return Err(format!(
+                    "{key:?} is none of name, uplink, router, dhcpv6-server"
+                ));
+            }
+        }
+    }
+    let name = name.ok_or("the name is missing")?;
+    Ok(BridgeConfig {
+        name,
+        uplinks,
+        routers,
+        dhcpv6_servers,
+    })
+}
+
+fn limit(text: &str) -> Result<(String, i64), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or(format!("{text:?} is not KEY=NUMBER"))?;
+    let value = value
+        .parse()
+        .map_err(|_| format!("{value:?} is no number"))?;
+    Ok((key.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Options {
+        let words = ["sgagent", "run"].into_iter().chain(args.iter().copied());
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Run(options) => options,
+            other @ (Command::Purge(_) | Command::Compile { .. }) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_file_is_a_flag() {
+        let set = options(&[
+            "--unix-socket=/x/s",
+            "--tcp-listen=[::1]:1",
+            "--state-dir=/x",
+            "--placement=auto",
+            "--nft=n",
+            "--log=debug",
+            "--log-format=json",
+            "--guest-interface=g*",
+            "--bridge=name=br0,uplink=eth0,router=fe80::1,dhcpv6-server=fe80::2",
+            "--limit=nics=7",
+        ]);
+        let flags = set.table().unwrap();
+        let keys = toml::Table::try_from(Config::default()).unwrap();
+        for key in keys.keys() {
+            assert!(flags.contains_key(key), "{key}");
+        }
+        let config = set.load().unwrap();
+        assert_eq!(config.limits.nics, 7);
+        assert_eq!(config.bridges[0].name.to_string(), "br0");
+        assert_eq!(config.bridges[0].routers.len(), 1);
+    }
+
+    #[test]
+    fn a_flag_that_makes_no_sense_is_refused() {
+        for flag in [
+            "--bridge=uplink=eth0",
+            "--bridge=name=br0,x=y",
+            "--limit=nics",
+        ] {
+            assert!(
+                Cli::try_parse_from(["sgagent", "run", flag]).is_err(),
+                "{flag}"
+            );
+        }
+        let error = options(&["--limit=nicks=1"])
+            .load()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("nicks"), "{error}");
+    }
+}

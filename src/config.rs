@@ -1,0 +1,344 @@
+//! The daemon's configuration: a TOML file, every key of which is a flag too.
+//!
+//! `packaging/sgagent.toml` is the documented default; a test holds it against
+//! [`Config::default`].
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::HostPolicy,
+    dataplane::nft::Parameters,
+    model::{BridgeConfig, IfPattern, Limits, is_link_local},
+};
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path}: {source}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// A key is unknown, or its value is wrong.
+    #[error("configuration: {0}")]
+    Key(String),
+}
+
+/// Where the stateful stage runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum Placement {
+    /// What the kernel can do.
+    Auto,
+    /// In table ip6, behind `br_netfilter`.
+    BrNetfilter,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The daemon's configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The unix socket to listen on.
+    pub unix_socket: PathBuf,
+    /// TCP addresses to listen on besides.
+    pub tcp_listen: Vec<SocketAddr>,
+    /// Where what was acknowledged is kept.
+    pub state_dir: PathBuf,
+    /// Where the stateful stage runs.
+    pub placement: Placement,
+    /// The `nft` program.
+    pub nft: String,
+    /// What to log: `error`, `warn`, `info`, `debug`, or a filter of `tracing`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Names of interfaces that look like a guest's.
+    pub guest_interfaces: Vec<IfPattern>,
+    /// The managed bridges.
+    pub bridges: Vec<BridgeConfig>,
+    /// How much of everything.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let pattern = |text: &str| text.parse::<IfPattern>().ok();
+        Self {
+            unix_socket: "/run/sgagent/sgagent.sock".into(),
+            tcp_listen: Vec::new(),
+            state_dir: "/var/lib/sgagent".into(),
+            placement: Placement::Auto,
+            nft: "nft".to_owned(),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            guest_interfaces: ["vnet*", "vif*", "tap*"]
+                .into_iter()
+                .filter_map(pattern)
+                .collect(),
+            bridges: Vec::new(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// How much of everything. Each is at least 1.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct LimitsConfig {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for LimitsConfig {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl LimitsConfig {
+            fn zero(&self) -> Option<&'static str> {
+                $(if self.$name == 0 { return Some(stringify!($name)); })*
+                None
+            }
+        }
+    };
+}
+
+limits! {
+    /// NICs on this host.
+    nics: usize = Limits::default().nics;
+    /// Groups on this host.
+    groups: usize = Limits::default().groups;
+    /// Rules in one group.
+    rules_per_group: usize = Limits::default().rules_per_group;
+    /// Prefixes in one rule.
+    prefixes_per_rule: usize = Limits::default().prefixes_per_rule;
+    /// Members of one group.
+    members_per_group: usize = Limits::default().members_per_group;
+    /// Groups of one NIC.
+    groups_per_nic: usize = Limits::default().groups_per_nic;
+    /// Addresses, prefixes and virtual MACs of one NIC, each.
+    addresses_per_nic: usize = Limits::default().addresses_per_nic;
+    /// Octets of one gRPC message.
+    message_octets: usize = 16 << 20;
+    /// Fragments that a NIC may send in a second (packet-policy G15).
+    fragments_per_second: u32 = Parameters::default().fragments_per_second;
+    /// Fragments that a NIC may send at once (G15).
+    fragment_burst: u32 = Parameters::default().fragment_burst;
+    /// Seconds that a fragment waits for the others, on the whole host (G15).
+    fragment_timeout: u64 = 3;
+    /// Octets of memory for fragments, on the whole host (G15).
+    fragment_memory: u64 = 128 << 20;
+    /// MLD messages that a NIC may send in a second (G16).
+    mld_per_second: u32 = Parameters::default().mld_per_second;
+    /// MLD messages that a NIC may send at once (G16).
+    mld_burst: u32 = Parameters::default().mld_burst;
+    /// Neighbour discovery messages that a NIC may send in a second (G16).
+    nd_per_second: u32 = Parameters::default().nd_per_second;
+    /// Neighbour discovery messages that a NIC may send at once (G16).
+    nd_burst: u32 = Parameters::default().nd_burst;
+    /// Multicast groups of one guest's port on snooping bridges (G16).
+    multicast_groups: u64 = 64;
+}
+
+impl Config {
+    /// Reads a file and lays the flags over it; without a file, over the default.
+    pub fn load(path: Option<&PathBuf>, flags: toml::Table) -> Result<Self, ConfigError> {
+        let mut table = match path {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                // Parsed twice: here an error still has its line.
+                let syntax = |source| ConfigError::Syntax {
+                    path: path.clone(),
+                    source,
+                };
+                let _: Self = toml::from_str(&text).map_err(syntax)?;
+                toml::from_str(&text).map_err(syntax)?
+            }
+        };
+        for (key, value) in flags {
+            match (table.get_mut(&key), value) {
+                (Some(toml::Value::Table(under)), toml::Value::Table(over)) => under.extend(over),
+                (_, value) => {
+                    table.insert(key, value);
+                }
+            }
+        }
+        let config: Self = toml::Value::Table(table)
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Key(error.message().to_owned()))?;
+        config.check()
+    }
+
+    fn check(self) -> Result<Self, ConfigError> {
+        let refuse = |text: String| Err(ConfigError::Key(text));
+        if let Some(name) = self.limits.zero() {
+            return refuse(format!("limits.{name} must be at least 1"));
+        }
+        if self.guest_interfaces.is_empty() {
+            return refuse("guest_interfaces must not be empty: every port would be open".into());
+        }
+        for (i, bridge) in self.bridges.iter().enumerate() {
+            if let Some(router) = bridge
+                .routers
+                .iter()
+                .find(|router| !is_link_local(**router))
+            {
+                return refuse(format!(
+                    "bridges[{i}].routers: {router} is not link-local; routers advertise \
+                     themselves from a link-local address (RFC 4861 §4.2)"
+                ));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The limits of what may be pushed.
+    pub fn model_limits(&self) -> Limits {
+        let LimitsConfig {
+            nics,
+            groups,
+            rules_per_group,
+            prefixes_per_rule,
+            members_per_group,
+            groups_per_nic,
+            addresses_per_nic,
+            ..
+        } = self.limits;
+        Limits {
+            nics,
+            groups,
+            rules_per_group,
+            prefixes_per_rule,
+            members_per_group,
+            groups_per_nic,
+            addresses_per_nic,
+        }
+    }
+
+    /// The limits of what a NIC may send.
+    pub fn parameters(&self) -> Parameters {
+        let LimitsConfig {
+            fragments_per_second,
+            fragment_burst,
+            mld_per_second,
+            mld_burst,
+            nd_per_second,
+            nd_burst,
+            ..
+        } = self.limits;
+        Parameters {
+            fragments_per_second,
+            fragment_burst,
+            mld_per_second,
+            mld_burst,
+            nd_per_second,
+            nd_burst,
+        }
+    }
+
+    /// What the host's settings are to be.
+    pub fn host_policy(&self) -> HostPolicy {
+        HostPolicy {
+            nf_call_ip6tables: true,
+            fragment_timeout: self.limits.fragment_timeout,
+            fragment_memory: self.limits.fragment_memory,
+            multicast_groups: self.limits.multicast_groups,
+            fragments_per_second: u64::from(self.limits.fragments_per_second),
+            fragment_burst: u64::from(self.limits.fragment_burst),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path), toml::Table::new())
+    }
+
+    #[test]
+    fn the_packaged_file_is_the_default() {
+        let packaged = include_str!("../packaging/sgagent.toml");
+        assert_eq!(load(packaged).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_their_line() {
+        for text in [
+            "x = 1",
+            "[limits]\nnicks = 1",
+            "[[bridges]]\nname = \"br0\"\nuplink = []",
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(
+                error.contains("unknown field") && error.contains("line"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_lie_over_the_file() {
+        let flags: toml::Table = toml::from_str("nft = \"/x/nft\"\n[limits]\nnics = 3").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.toml");
+        std::fs::write(&path, "nft = \"a\"\nlog = \"warn\"\n[limits]\ngroups = 4").unwrap();
+        let config = Config::load(Some(&path), flags).unwrap();
+        assert_eq!(
+            (config.nft.as_str(), config.log.as_str()),
+            ("/x/nft", "warn")
+        );
+        assert_eq!((config.limits.nics, config.limits.groups), (3, 4));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (text, word) in [
+            ("[limits]\nnics = 0", "limits.nics"),
+            ("guest_interfaces = []", "guest_interfaces"),
+            (
+                "[[bridges]]\nname = \"br0\"\nrouters = [\"2001:db8::1\"]",
+                "bridges[0].routers",
+            ),
+            ("[[bridges]]\nname = \"br 0\"", "br 0"),
+            ("placement = \"x\"", "placement"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

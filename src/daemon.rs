@@ -1,0 +1,249 @@
+//! What the daemon's commands do: puts the parts together.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{
+    agent::{Agent, Identity, Parts, restore_settings},
+    config::{Config, Placement},
+    dataplane::{Dataplane as _, nft::Nft},
+    grpc::{self, Listener, ServeOptions, serve},
+    link::Netlink,
+    model::{
+        BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind, Nic,
+        NicState,
+    },
+    policy::{self, Numbering},
+    sgctl,
+    store::{Redb, Saved, Store as _},
+    telemetry,
+};
+
+/// Serves until SIGTERM or SIGINT. The rules stay in the kernel.
+pub async fn run(config: Config) -> Result<()> {
+    let started = tokio::time::Instant::now();
+    telemetry::start(&config.log, config.log_format)?;
+    let dataplane = Nft::new(config.nft.clone(), config.parameters());
+    let identity = identify(&config, &dataplane).await?;
+    let store = open_store(&config)?;
+    let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
+        .await
+        .context("the host's interfaces can't be watched")?;
+    let parts = Parts {
+        dataplane,
+        host,
+        store,
+        limits: config.model_limits(),
+        host_policy: config.host_policy(),
+        identity,
+    };
+    let (agent, handle) = Agent::start(parts).await?;
+    let agent = tokio::spawn(agent.run());
+    let mut listeners = vec![unix_listener(&config).await?];
+    for address in &config.tcp_listen {
+        warn!(%address, "listening without encryption or authorisation");
+        listeners.push(Listener::tcp(*address).await?);
+    }
+    let options = ServeOptions {
+        max_message_octets: config.limits.message_octets,
+        started,
+        limits: config.model_limits(),
+    };
+    let stop = stop_signal()?;
+    info!(socket = %config.unix_socket.display(), "ready");
+    // Under systemd, Type=notify; elsewhere nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    serve(handle, options, listeners, stop).await?;
+    // A client that stays connected must not hold up the end; what is under way in the
+    // agent gets its time, and what is cut off was not acknowledged.
+    if tokio::time::timeout(LAST_CALLS, agent).await.is_err() {
+        warn!("clients stayed connected to the end");
+    }
+    info!("stopped; the rules stay in the kernel");
+    Ok(())
+}
+
+/// Removes all that is ours from the kernel and restores the host's settings.
+pub async fn purge(config: Config) -> Result<()> {
+    telemetry::start(&config.log, config.log_format)?;
+    let mut dataplane = Nft::new(config.nft.clone(), config.parameters());
+    // Opening the store first refuses while the daemon runs: it would put all back.
+    let store = if config.state_dir.join(STORE).exists() {
+        Some(open_store(&config)?)
+    } else {
+        None
+    };
+    dataplane.purge().await?;
+    info!("removed our tables");
+    let Some(mut store) = store else {
+        return Ok(());
+    };
+    let saved = store.load().await?;
+    let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone()).await?;
+    let failed = restore_settings(&host, &saved.settings).await;
+    let rest = Saved {
+        settings: BTreeMap::new(),
+        ..saved.clone()
+    };
+    store.commit(&saved, &rest).await?;
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("settings not restored: {}", failed.join("; "))
+    }
+}
+
+/// How long the agent may go on after the listeners are closed.
+const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(2);
+
+const STORE: &str = "state.redb";
+
+fn open_store(config: &Config) -> Result<Redb> {
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
+    Redb::open(config.state_dir.join(STORE))
+        .context("the state can't be opened (is another sgagent running?)")
+}
+
+async fn unix_listener(config: &Config) -> Result<Listener> {
+    if let Some(directory) = config.unix_socket.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("unix_socket: directory {}", directory.display()))?;
+    }
+    Ok(Listener::unix(&config.unix_socket).await?)
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Finds out what this host can do.
+async fn identify(config: &Config, dataplane: &Nft) -> Result<Identity> {
+    let sysctl = PathBuf::from("/proc/sys/net/bridge/bridge-nf-call-ip6tables");
+    if !sysctl.exists() {
+        return Err(anyhow!(
+            "this kernel has no br_netfilter ({} is missing): load the module br_netfilter",
+            sysctl.display()
+        ));
+    }
+    let placement_reason = match config.placement {
+        Placement::BrNetfilter => "the configuration says so",
+        Placement::Auto => "br_netfilter is there, and this version knows no other placement",
+    };
+    let kernel = tokio::fs::read_to_string("/proc/sys/kernel/osrelease").await?;
+    Ok(Identity {
+        dataplane: "nftables".to_owned(),
+        placement: "br_netfilter".to_owned(),
+        placement_reason: placement_reason.to_owned(),
+        kernel_version: kernel.trim().to_owned(),
+        nft_version: dataplane.version().await.context("nft")?,
+    })
+}
+
+/// Prints the ruleset of a desired-state file, a `SyncRequest` in YAML or JSON.
+#[expect(clippy::print_stdout, reason = "command output")]
+pub fn compile(file: &Path, config: &Config) -> Result<()> {
+    let name = file.display().to_string();
+    let text = sgctl::document::read(&name).map_err(|failure| anyhow!("{failure}"))?;
+    let request = sgctl::document::sync(&name, &text).map_err(|failure| anyhow!("{failure}"))?;
+    let faults = |faults: Vec<Fault>| {
+        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        anyhow!("{name}:\n  {}", lines.join("\n  "))
+    };
+    let delta = grpc::convert::sync(request)
+        .map_err(faults)?
+        .into_parts()
+        .0
+        .delta;
+    let interfaces = imagine(&delta.nics, config)?;
+    let desired = Desired::default()
+        .change(&delta, &config.model_limits(), &interfaces)
+        .map_err(faults)?;
+    let compiled = policy::compile(&desired, &interfaces, &mut Numbering::default());
+    for (id, outcome) in &compiled.outcomes {
+        if let NicState::Quarantined(reason) | NicState::Pending(reason) = &outcome.state {
+            println!("# NIC {id} is left out: {reason}");
+        }
+    }
+    let ruleset = Arc::new(compiled.ruleset);
+    print!(
+        "{}",
+        Nft::new(config.nft.clone(), config.parameters()).render(&ruleset)
+    );
+    Ok(())
+}
+
+/// Interfaces as the NICs name them: those of a name on the first bridge that the
+/// configuration manages, or on br0.
+fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
+    let first = config
+        .bridges
+        .first()
+        .and_then(|bridge| bridge.name.exact())
+        .unwrap_or("br0");
+    let first: IfName = first.parse()?;
+    let mut links = BTreeMap::new();
+    let mut bridges = BTreeMap::new();
+    let mut add = |name: IfName, mac: [u8; 6], master: Option<u32>, kind: LinkKind| {
+        let index = u32::try_from(links.len() + 1).unwrap_or(u32::MAX);
+        let (stp, multicast_snooping) = (false, false);
+        links.insert(
+            index,
+            Link {
+                index,
+                name,
+                mac,
+                master,
+                kind,
+                stp,
+                multicast_snooping,
+            },
+        );
+        index
+    };
+    for (i, nic) in nics.iter().enumerate() {
+        for selector in &nic.interfaces {
+            let (bridge, name) = match selector {
+                InterfaceSelector::Name(name) => (&first, name.clone()),
+                InterfaceSelector::MacOnBridge(bridge) => (bridge, format!("vnet{i}").parse()?),
+            };
+            let master = *bridges
+                .entry(bridge.clone())
+                .or_insert_with(|| add(bridge.clone(), [0; 6], None, LinkKind::Bridge));
+            add(name, nic.mac.tap().octets(), Some(master), LinkKind::Other);
+        }
+    }
+    let mut managed = config.bridges.clone();
+    for name in bridges.keys().chain(std::iter::once(&first)) {
+        if !managed.iter().any(|bridge| bridge.name.matches(name)) {
+            let name = name.as_str().parse()?;
+            let (uplinks, routers, dhcpv6_servers) = (Vec::new(), Vec::new(), Vec::new());
+            managed.push(BridgeConfig {
+                name,
+                uplinks,
+                routers,
+                dhcpv6_servers,
+            });
+        }
+    }
+    Ok(Interfaces {
+        links,
+        link_locals: BTreeMap::new(),
+        bridges: managed,
+        guest_patterns: config.guest_interfaces.clone(),
+    })
+}

@@ -1,0 +1,197 @@
+//! The way to the agent.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use futures::stream;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tower::service_fn;
+
+use super::{Failure, cut};
+use crate::pb::{self, security_group_agent_client::SecurityGroupAgentClient};
+
+/// How long to wait for a connection; for an answer there is no limit, for a change is
+/// in the kernel and on disk when it comes.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The answer to a dry run of a full sync can be long.
+const MAX_ANSWER: usize = 512 << 20;
+
+/// Where the agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// On a unix socket.
+    Socket(PathBuf),
+    /// On a TCP port, as HOST:PORT.
+    Address(String),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A connection to the agent.
+#[derive(Debug)]
+pub struct Client {
+    api: SecurityGroupAgentClient<Channel>,
+    to: String,
+}
+
+macro_rules! call {
+    ($self:ident.$method:ident($request:expr)) => {
+        match $self.api.$method($request).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err($self.failed(status)),
+        }
+    };
+}
+
+impl Client {
+    /// Connects.
+    pub async fn connect(target: &Target) -> Result<Self, Failure> {
+        let to = target.to_string();
+        let unreachable = |why: String| Failure::Unreachable {
+            to: to.clone(),
+            why,
+        };
+        // The name is never resolved on a unix socket; HTTP/2 wants one.
+        let host = match target {
+            Target::Socket(_) => "localhost",
+            Target::Address(address) => address,
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{host}"))
+            .map_err(|error| unreachable(deepest(&error)))?
+            .connect_timeout(CONNECT);
+        let channel = match target {
+            Target::Socket(path) => {
+                let path = path.clone();
+                let connect = service_fn(move |_| {
+                    let path = path.clone();
+                    async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+                });
+                endpoint.connect_with_connector(connect).await
+            }
+            Target::Address(_) => endpoint.connect().await,
+        };
+        let channel = channel.map_err(|error| unreachable(deepest(&error)))?;
+        let api = SecurityGroupAgentClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { api, to })
+    }
+
+    fn failed(&self, status: Status) -> Failure {
+        Failure::of(status, &self.to)
+    }
+
+    /// Makes a change.
+    pub async fn apply(&mut self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Failure> {
+        call!(self.apply(request))
+    }
+
+    /// Replaces everything.
+    pub async fn sync(&mut self, request: pb::SyncRequest) -> Result<pb::SyncResponse, Failure> {
+        call!(self.sync(stream::iter(cut::messages(request))))
+    }
+
+    /// One NIC.
+    pub async fn nic(&mut self, id: String) -> Result<pb::GetNicResponse, Failure> {
+        call!(self.get_nic(pb::GetNicRequest { id }))
+    }
+
+    /// All NICs, their pages joined.
+    pub async fn nics(&mut self) -> Result<pb::ListNicsResponse, Failure> {
+        let (mut all, mut page_token) = (pb::ListNicsResponse::default(), String::new());
+        loop {
+            let request = pb::ListNicsRequest {
+                page_token,
+                ..pb::ListNicsRequest::default()
+            };
+            let page = call!(self.list_nics(request))?;
+            all.nics.extend(page.nics);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// One group.
+    pub async fn group(&mut self, id: String) -> Result<pb::GetGroupResponse, Failure> {
+        call!(self.get_group(pb::GetGroupRequest { id }))
+    }
+
+    /// All groups, their pages joined.
+    pub async fn groups(&mut self) -> Result<pb::ListGroupsResponse, Failure> {
+        let (mut all, mut page_token) = (pb::ListGroupsResponse::default(), String::new());
+        loop {
+            let request = pb::ListGroupsRequest {
+                page_token,
+                ..pb::ListGroupsRequest::default()
+            };
+            let page = call!(self.list_groups(request))?;
+            all.groups.extend(page.groups);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// All members of a group, their pages joined.
+    pub async fn members(&mut self, group: &str) -> Result<pb::ListMembersResponse, Failure> {
+        let (mut all, mut page_token) = (pb::ListMembersResponse::default(), String::new());
+        loop {
+            let group_id = group.to_owned();
+            let request = pb::ListMembersRequest {
+                group_id,
+                page_size: 0,
+                page_token,
+            };
+            let page = call!(self.list_members(request))?;
+            all.members.extend(page.members);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// What the agent is and does.
+    pub async fn status(&mut self) -> Result<pb::GetStatusResponse, Failure> {
+        call!(self.get_status(pb::GetStatusRequest {}))
+    }
+
+    /// What is programmed in the kernel, its pieces joined.
+    pub async fn ruleset(&mut self) -> Result<pb::GetRulesetResponse, Failure> {
+        let mut pieces = call!(self.get_ruleset(pb::GetRulesetRequest {}))?;
+        let mut whole = pb::GetRulesetResponse::default();
+        loop {
+            match pieces.message().await {
+                Ok(Some(piece)) => whole.text.push_str(&piece.text),
+                Ok(None) => return Ok(whole),
+                Err(status) => return Err(self.failed(status)),
+            }
+        }
+    }
+
+    /// What was dropped, of one NIC or of all.
+    pub async fn drops(&mut self, nic_id: String) -> Result<pb::ListDropsResponse, Failure> {
+        call!(self.list_drops(pb::ListDropsRequest { nic_id }))
+    }
+}
+
+/// tonic's own errors say "transport error"; what a person needs is at the bottom.
+fn deepest(mut error: &dyn std::error::Error) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}

@@ -1,0 +1,320 @@
+//! The commands.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{
+    Failure,
+    client::{Client, Target},
+    document, json, render,
+};
+use crate::pb;
+
+/// Where the packaged agent listens.
+const SOCKET: &str = "/run/sgagent/sgagent.sock";
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  the agent refused; the code and each fault are on standard error
+  2  the arguments or the file are wrong; nothing was sent
+  3  the agent can't be reached
+  4  status --check: the agent is not healthy, or NICs are quarantined";
+
+/// Talks to the sgagent of a hypervisor host.
+#[derive(Debug, Parser)]
+#[command(name = "sgctl", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The agent's unix socket
+    #[arg(long, global = true, value_name = "PATH", env = "SGAGENT_SOCKET", default_value = SOCKET)]
+    socket: PathBuf,
+    /// The agent's TCP port, instead of the socket
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Print the API's messages in proto3 JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Whether tables are coloured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Change NICs, groups and members by the request in FILE, YAML or JSON
+    Apply {
+        /// The file, or - for standard input
+        file: String,
+    },
+    /// Replace everything by the request in FILE, YAML or JSON
+    Sync {
+        /// The file, or - for standard input
+        file: String,
+    },
+    /// Say what a file would change, and change nothing
+    Plan {
+        /// The file, or - for standard input
+        file: String,
+        /// The request is a full sync
+        #[arg(long)]
+        sync: bool,
+    },
+    /// List the NICs
+    Nics,
+    /// Show a NIC
+    Nic {
+        /// Its id
+        id: String,
+    },
+    /// List the groups
+    Groups,
+    /// Show a group with its rules
+    Group {
+        /// Its id
+        id: String,
+    },
+    /// List the members of a group
+    Members {
+        /// The group's id
+        group: String,
+    },
+    /// Show what the agent is and does
+    Status {
+        /// Exit with 4 unless the agent is healthy and no NIC is quarantined
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print what is programmed in the kernel
+    Ruleset,
+    /// List what was dropped, by NIC and reason
+    Drops {
+        /// Only of this NIC
+        nic: Option<String>,
+    },
+}
+
+/// Does what the arguments say and writes the answer to `out`.
+pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
+    let Cli {
+        global:
+            Global {
+                socket,
+                address,
+                json,
+                color,
+            },
+        command,
+    } = cli;
+    let target = address.map_or(Target::Socket(socket), Target::Address);
+    let mut session = Session {
+        target,
+        show: Show {
+            json,
+            colour: coloured(color),
+        },
+        out,
+    };
+    match command {
+        Command::Apply { file } => session.apply(&file, false).await,
+        Command::Sync { file } => session.sync(&file, false).await,
+        Command::Plan { file, sync: false } => session.apply(&file, true).await,
+        Command::Plan { file, sync: true } => session.sync(&file, true).await,
+        Command::Nics => session.nics().await,
+        Command::Nic { id } => session.nic(id).await,
+        Command::Groups => session.groups().await,
+        Command::Group { id } => session.group(id).await,
+        Command::Members { group } => session.members(&group).await,
+        Command::Status { check } => session.status(check).await,
+        Command::Ruleset => session.ruleset().await,
+        Command::Drops { nic } => session.drops(nic).await,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Show {
+    json: bool,
+    colour: bool,
+}
+
+struct Session<'a, W> {
+    target: Target,
+    show: Show,
+    out: &'a mut W,
+}
+
+impl<W: Write> Session<'_, W> {
+    async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.target).await
+    }
+
+    fn show<M: prost::Message>(
+        &mut self,
+        message: &M,
+        name: &str,
+        table: impl FnOnce(&M, bool) -> String,
+    ) -> Result<(), Failure> {
+        if self.show.json {
+            writeln!(self.out, "{}", json::text(message, name)?)?;
+        } else {
+            self.out
+                .write_all(table(message, self.show.colour).as_bytes())?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    async fn apply(&mut self, file: &str, dry_run: bool) -> Result<(), Failure> {
+        let mut request = document::apply(file, &document::read(file)?)?;
+        request.dry_run |= dry_run;
+        let dry_run = request.dry_run;
+        let answer = self.client().await?.apply(request).await?;
+        self.show(&answer, "ApplyResponse", |answer, colour| {
+            let counters = (answer.revision, answer.generation);
+            let plan = dry_run.then_some(answer.plan.as_slice());
+            render::outcome(counters, answer.summary, plan) + &render::states(&answer.nics, colour)
+        })
+    }
+
+    async fn sync(&mut self, file: &str, dry_run: bool) -> Result<(), Failure> {
+        let mut request = document::sync(file, &document::read(file)?)?;
+        request.dry_run |= dry_run;
+        let dry_run = request.dry_run;
+        let answer = self.client().await?.sync(request).await?;
+        self.show(&answer, "SyncResponse", |answer, colour| {
+            let counters = (answer.revision, answer.generation);
+            let plan = dry_run.then_some(answer.plan.as_slice());
+            let states = render::states(&answer.nics_not_active, colour);
+            render::outcome(counters, answer.summary, plan) + &states
+        })
+    }
+
+    async fn nics(&mut self) -> Result<(), Failure> {
+        let list = self.client().await?.nics().await?;
+        self.show(&list, "ListNicsResponse", render::nics)
+    }
+
+    async fn nic(&mut self, id: String) -> Result<(), Failure> {
+        let answer = self.client().await?.nic(id).await?;
+        self.show(&answer, "GetNicResponse", render::nic)
+    }
+
+    async fn groups(&mut self) -> Result<(), Failure> {
+        let list = self.client().await?.groups().await?;
+        self.show(&list, "ListGroupsResponse", render::groups)
+    }
+
+    async fn group(&mut self, id: String) -> Result<(), Failure> {
+        let answer = self.client().await?.group(id).await?;
+        self.show(&answer, "GetGroupResponse", render::group)
+    }
+
+    async fn members(&mut self, group: &str) -> Result<(), Failure> {
+        let list = self.client().await?.members(group).await?;
+        self.show(&list, "ListMembersResponse", render::members)
+    }
+
+    async fn ruleset(&mut self) -> Result<(), Failure> {
+        let answer = self.client().await?.ruleset().await?;
+        self.show(&answer, "GetRulesetResponse", |answer, _| {
+            answer.text.clone()
+        })
+    }
+
+    async fn drops(&mut self, nic: Option<String>) -> Result<(), Failure> {
+        let of_one = nic.is_some();
+        let list = self.client().await?.drops(nic.unwrap_or_default()).await?;
+        self.show(&list, "ListDropsResponse", |list, colour| {
+            render::drops(list, of_one, colour)
+        })
+    }
+
+    async fn status(&mut self, check: bool) -> Result<(), Failure> {
+        let answer = self.client().await?.status().await?;
+        self.show(&answer, "GetStatusResponse", render::status)?;
+        if check { well(&answer) } else { Ok(()) }
+    }
+}
+
+fn well(status: &pb::GetStatusResponse) -> Result<(), Failure> {
+    let quarantined = status.counts.unwrap_or_default().nics_quarantined;
+    if !status.healthy {
+        return Err(Failure::NotWell(format!(
+            "not healthy: {}",
+            status.unhealthy_reason
+        )));
+    }
+    if quarantined > 0 {
+        return Err(Failure::NotWell(format!(
+            "{quarantined} NICs are quarantined"
+        )));
+    }
+    Ok(())
+}
+
+/// <https://no-color.org>: set and not empty means no colour.
+fn coloured(color: Color) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+            std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_check_fails_where_someone_should_look() {
+        let healthy = pb::GetStatusResponse {
+            healthy: true,
+            ..Default::default()
+        };
+        assert!(well(&healthy).is_ok());
+        let quarantined = pb::GetStatusResponse {
+            counts: Some(pb::Counts {
+                nics_quarantined: 1,
+                ..Default::default()
+            }),
+            ..healthy
+        };
+        assert_eq!(well(&quarantined).unwrap_err().exit_code(), 4);
+        assert_eq!(
+            well(&pb::GetStatusResponse::default())
+                .unwrap_err()
+                .exit_code(),
+            4
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The API's messages in proto3 JSON.
+
+use prost::Message;
+use prost_reflect::{DynamicMessage, SerializeOptions};
+
+use super::{Failure, document::descriptors};
+
+/// The message of this name, with all of its fields, for a program finds what it can
+/// rely on.
+pub(super) fn text(message: &impl Message, name: &str) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::File(format!("cannot show {name} as JSON: {why}"));
+    let description = descriptors()
+        .map_err(|error| wrong(error.to_string()))?
+        .get_message_by_name(&format!("sgagent.v1.{name}"))
+        .ok_or_else(|| wrong("it is not in the API".to_owned()))?;
+    let message = DynamicMessage::decode(description, message.encode_to_vec().as_slice())
+        .map_err(|error| wrong(error.to_string()))?;
+    let mut json = serde_json::Serializer::pretty(Vec::new());
+    let options = SerializeOptions::new().skip_default_fields(false);
+    message
+        .serialize_with_options(&mut json, &options)
+        .map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(json.into_inner()).map_err(|error| wrong(error.to_string()))
+}
