@@ -200,7 +200,6 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
     let mut bridges = BTreeMap::new();
     let mut add = |name: IfName, mac: [u8; 6], master: Option<u32>, kind: LinkKind| {
         let index = u32::try_from(links.len() + 1).unwrap_or(u32::MAX);
-        let (stp, multicast_snooping) = (false, false);
         links.insert(
             index,
             Link {
@@ -209,8 +208,7 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
                 mac,
                 master,
                 kind,
-                stp,
-                multicast_snooping,
+                multicast_snooping: false,
             },
         );
         index

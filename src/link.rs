@@ -11,7 +11,7 @@
 //! interface itself, without `IFLA_MASTER`.
 //!
 //! The kernel tells of a bridge's changed options only while the bridge is up (`netdev_state_change`,
-//! net/core/dev.c), so `stp` and `multicast_snooping` of a bridge that is down may be old. It
+//! net/core/dev.c), so `multicast_snooping` of a bridge that is down may be old. It
 //! forwards nothing then, and going up is an event.
 
 mod message;

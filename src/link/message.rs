@@ -34,7 +34,6 @@ const IFLA_PHYS_PORT_NAME: u16 = 38;
 const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
-const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 
 // include/uapi/linux/if_addr.h
@@ -123,7 +122,6 @@ fn new_link(body: &[u8]) -> Result<Option<Event>, DecodeError> {
         mac: draft.mac,
         master: draft.master,
         kind,
-        stp: draft.stp,
         multicast_snooping: draft.snooping,
     })))
 }
@@ -163,7 +161,6 @@ struct Draft {
     mac: [u8; 6],
     master: Option<u32>,
     kind: Option<String>,
-    stp: bool,
     snooping: bool,
     side: Side,
     partial: bool,
@@ -206,10 +203,8 @@ impl Draft {
     fn read_bridge(&mut self, data: &[u8]) -> Result<(), DecodeError> {
         for attribute in NlasIterator::new(data) {
             let attribute = attribute?;
-            match attribute.kind() {
-                IFLA_BR_STP_STATE => self.stp = parse_u32(attribute.value())? != 0,
-                IFLA_BR_MCAST_SNOOPING => self.snooping = parse_u8(attribute.value())? != 0,
-                _ => {}
+            if attribute.kind() == IFLA_BR_MCAST_SNOOPING {
+                self.snooping = parse_u8(attribute.value())? != 0;
             }
         }
         Ok(())

@@ -34,8 +34,6 @@ pub struct Link {
     pub master: Option<u32>,
     /// What sort it is.
     pub kind: LinkKind,
-    /// For a bridge: whether it speaks STP.
-    pub stp: bool,
     /// For a bridge: whether it snoops on MLD.
     pub multicast_snooping: bool,
 }
