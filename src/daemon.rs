@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -45,7 +48,11 @@ pub async fn run(config: Config) -> Result<()> {
         identity,
     };
     let (agent, handle) = Agent::start(parts).await?;
-    let agent = tokio::spawn(agent.run());
+    let (ended, agent_ended) = tokio::sync::oneshot::channel::<()>();
+    let mut agent = tokio::spawn(async move {
+        agent.run().await;
+        drop(ended);
+    });
     let mut listeners = vec![unix_listener(&config).await?];
     for address in &config.tcp_listen {
         warn!(%address, "listening without encryption or authorisation");
@@ -56,17 +63,28 @@ pub async fn run(config: Config) -> Result<()> {
         started,
         limits: config.model_limits(),
     };
-    let stop = stop_signal()?;
+    let asked = stop_signal()?;
+    let alone = Arc::new(AtomicBool::new(false));
+    let left_alone = Arc::clone(&alone);
+    let stop = async move {
+        tokio::select! {
+            () = asked => {}
+            _ = agent_ended => left_alone.store(true, Ordering::Relaxed),
+        }
+    };
     info!(socket = %config.unix_socket.display(), "ready");
     // Under systemd, Type=notify; elsewhere nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     serve(handle, options, listeners, stop).await?;
     // A client that stays connected must not hold up the end; what is under way in the
     // agent gets its time, and what is cut off was not acknowledged.
-    if tokio::time::timeout(LAST_CALLS, agent).await.is_err() {
+    if tokio::time::timeout(LAST_CALLS, &mut agent).await.is_err() {
         warn!("clients stayed connected to the end");
     }
     info!("stopped; the rules stay in the kernel");
+    if alone.load(Ordering::Relaxed) {
+        bail!("the agent's task ended on its own; see the log");
+    }
     Ok(())
 }
 

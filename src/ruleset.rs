@@ -14,7 +14,9 @@
 //! of a `hash:net,iface` set matched with `physdev`, members a `hash:ip` set, a policy
 //! a chain, MACs and `EtherType`s ebtables rules by port. What that needed beyond nft:
 //! the name of each NIC's bridge (ip6tables sees the bridge as the interface) and the
-//! uplinks by name; both are here ([`PortRole::Uplink`], [`NicRules::interfaces`]).
+//! uplinks by name; both are here ([`PortRole::Uplink`], [`NicRules::interfaces`]). What
+//! a ruleset can't help is that these tools have no set of four first-come addresses for
+//! a NIC, and no match of a destination MAC beside the conntrack zone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -20,8 +20,8 @@ use sgagent::{
     },
     model::{
         BridgeConfig, DefaultAction, Delta, Desired, Direction, GroupRule, Icmpv6Match,
-        InterfaceSelector, Interfaces, Ipv4Mode, Limits, Link, LinkKind, LinkLocal, Mac, Member,
-        MembersDelta, Nic, OwnedAddress, Permission, PortRange, Prefix, Protocol, Remote,
+        InterfaceSelector, Interfaces, Ipv4Mode, Label, Limits, Link, LinkKind, LinkLocal, Mac,
+        Member, MembersDelta, Nic, OwnedAddress, Permission, PortRange, Prefix, Protocol, Remote,
         SecurityGroup,
     },
     policy::{Numbering, compile},
@@ -71,7 +71,7 @@ fn interfaces() -> Interfaces {
     }
 }
 
-fn prefix(text: String) -> Prefix {
+fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
@@ -89,8 +89,8 @@ prop_compose! {
         let mac: Mac = format!("06:b2:00:00:00:{i:02x}").parse().unwrap();
         Nic {
             id: format!("n{i}").parse().unwrap(),
-            instance_id: Default::default(),
-            instance_name: Default::default(),
+            instance_id: Label::default(),
+            instance_name: Label::default(),
             mac,
             interfaces: vec![if by_mac {
                 InterfaceSelector::MacOnBridge("br0".parse().unwrap())
@@ -102,15 +102,15 @@ prop_compose! {
             } else {
                 vec![]
             },
-            slaac_prefix: slaac.then(|| prefix("2001:db8:1::/64".into())),
+            slaac_prefix: slaac.then(|| prefix("2001:db8:1::/64")),
             link_local: link_local.map(|mode| match mode {
                 0 => LinkLocal::Eui64,
                 1 => LinkLocal::Explicit(vec![format!("fe80::{i}").parse().unwrap()]),
                 _ => LinkLocal::AnyUnowned,
             }),
             virtual_macs: if shared { vec!["00:00:5e:00:02:01".parse().unwrap()] } else { vec![] },
-            delegated_prefixes: delegated.map(|l| prefix(format!("2001:db8:d{i}::/{l}"))).into_iter().collect(),
-            on_link_prefix: on_link.map(|l| prefix(format!("2001:db8:a{i}::/{l}"))),
+            delegated_prefixes: delegated.map(|l| prefix(&format!("2001:db8:d{i}::/{l}"))).into_iter().collect(),
+            on_link_prefix: on_link.map(|l| prefix(&format!("2001:db8:a{i}::/{l}"))),
             groups: groups.iter().map(|g| format!("g{g}").parse().unwrap()).collect(),
             permissions: permissions.into_iter().collect(),
             icmpv6_default: deny[0].then_some(DefaultAction::Deny),
@@ -146,7 +146,7 @@ fn remote() -> impl Strategy<Value = Remote> {
     let some = prop::sample::subsequence(prefixes.to_vec(), 1..4);
     prop_oneof![
         Just(Remote::Anyone),
-        some.prop_map(|list| Remote::Prefixes(list.iter().map(|p| prefix((*p).into())).collect())),
+        some.prop_map(|list| Remote::Prefixes(list.iter().map(|p| prefix(p)).collect())),
         (0..GROUPS).prop_map(|g| Remote::Group(format!("g{g}").parse().unwrap())),
     ]
 }
@@ -157,11 +157,11 @@ prop_compose! {
             direction: if egress { Direction::Egress } else { Direction::Ingress },
             protocol,
             remote,
-            description: Default::default(),
+            description: Label::default(),
         };
         SecurityGroup {
             id: format!("g{i}").parse().unwrap(),
-            name: Default::default(),
+            name: Label::default(),
             rules: rules.into_iter().map(rule).collect(),
         }
     }
@@ -171,7 +171,7 @@ prop_compose! {
     fn members(i: u8)(list in prop::collection::btree_map(0..20u16, any::<bool>(), 0..6)) -> MembersDelta {
         let member = |(n, opted): (u16, bool)| Member {
             address: format!("2001:db8:beef::{n}").parse().unwrap(),
-            delegated_prefixes: if opted { vec![prefix(format!("2001:db8:{n}:10::/60"))] } else { vec![] },
+            delegated_prefixes: if opted { vec![prefix(&format!("2001:db8:{n}:10::/60"))] } else { vec![] },
         };
         MembersDelta {
             group: format!("g{i}").parse().unwrap(),
@@ -230,7 +230,7 @@ impl Model {
             };
             match (words[0], words[1]) {
                 ("add", "set" | "map") => {
-                    assert!(self.sets.insert(name, BTreeSet::new()).is_none())
+                    assert!(self.sets.insert(name, BTreeSet::new()).is_none());
                 }
                 ("add", "chain") => assert!(self.chains.insert(name, Vec::new()).is_none()),
                 ("flush", "chain") => self.chains.entry(name).or_default().clear(),

@@ -366,6 +366,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return;
         }
         let mut saved = self.saved.clone();
+        super::settings::forget_absent(&mut saved.settings, interfaces);
         for (setting, before, _) in &found {
             let name = super::settings::key(setting);
             saved.settings.entry(name).or_insert(*before);

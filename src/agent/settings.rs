@@ -220,6 +220,19 @@ pub(super) fn key(setting: &Setting) -> String {
     serde_json::to_string(setting).unwrap_or_else(|_| setting.to_string())
 }
 
+/// Takes settings of interfaces that are gone off the record: they went with these.
+pub(super) fn forget_absent(on_record: &mut BTreeMap<String, u64>, interfaces: &Interfaces) {
+    let there: BTreeSet<_> = interfaces.links.values().map(|link| &link.name).collect();
+    on_record.retain(|name, _| match serde_json::from_str(name) {
+        Ok(
+            Setting::NoLinkLocalLearn(interface)
+            | Setting::NfCallIp6tables(interface)
+            | Setting::MulticastMaxGroups(interface),
+        ) => there.contains(&interface),
+        Ok(Setting::Frag6Timeout | Setting::Frag6HighThresh) | Err(_) => true,
+    });
+}
+
 /// Puts settings back to what they were; says what could not be. An interface that is
 /// gone took its settings with it.
 pub async fn restore<H: Host>(host: &H, on_record: &BTreeMap<String, u64>) -> Vec<String> {

@@ -281,10 +281,8 @@ pub(super) fn status(status: &pb::GetStatusResponse, colour: bool) -> String {
     table.pair("generation", generation);
     table.pair("revision", status.revision.to_string());
     table.pair("dataplane", &status.dataplane);
-    table.pair(
-        "placement",
-        format!("{} ({})", status.placement, status.placement_reason),
-    );
+    table.pair("placement", &status.placement);
+    table.pair("because", &status.placement_reason);
     table.pair("kernel", &status.kernel_version);
     table.pair("nft", &status.nft_version);
     count(&mut table, status.counts.unwrap_or_default());

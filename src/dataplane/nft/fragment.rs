@@ -346,8 +346,8 @@ impl Fragment {
             );
         }
         if let Some(prefix) = nic.on_link_prefix {
-            let set = name::target_prefix(prefix.length());
-            self.guard(&set, vec![port(), Part::RawAddress(prefix.network())]);
+            let targets = name::target_prefix(prefix.length());
+            self.guard(&targets, vec![port(), Part::RawAddress(prefix.network())]);
         }
     }
 }

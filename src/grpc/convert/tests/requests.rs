@@ -159,3 +159,40 @@ fn a_fingerprint_is_of_the_content() {
     assert_ne!(one, sync(vec![a.clone()]));
     assert_eq!(sync(vec![a.clone(), b.clone()]), sync(vec![b, a]));
 }
+
+#[test]
+fn every_part_of_a_request_is_in_its_fingerprint() {
+    type Edit = fn(&mut pb::ApplyRequest);
+    let table: &[Edit] = &[
+        |_| {},
+        |r| r.nics[0].id = "b".to_owned(),
+        |r| r.remove_nics = texts(&["c"]),
+        |r| r.remove_groups = texts(&["c"]),
+        |r| r.groups = with_rule(|_| {}).groups,
+        |r| r.groups = with_rule(|rule| rule.protocol = 2).groups,
+        |r| r.members[0].group_id = "i".to_owned(),
+        |r| r.members[0].remove = texts(&["2001:db8::2"]),
+        |r| r.members[0].add[0].address = "2001:db8::2".to_owned(),
+        |r| r.members[0].add[0].delegated_prefixes = texts(&["2001:db8:1::/48"]),
+    ];
+    let all = table.iter().map(|edit| {
+        let mut request = pb::ApplyRequest {
+            generation: Some(1),
+            ..with_nic(|_| {})
+        };
+        let member = pb::Member {
+            address: "2001:db8::1".to_owned(),
+            ..pb::Member::default()
+        };
+        let group_id = "h".to_owned();
+        request.members = vec![pb::MembersDelta {
+            group_id,
+            add: vec![member],
+            remove: vec![],
+        }];
+        edit(&mut request);
+        fingerprint(apply(request).unwrap())
+    });
+    let distinct: std::collections::BTreeSet<_> = all.collect();
+    assert_eq!(distinct.len(), table.len());
+}
