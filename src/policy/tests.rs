@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, sync::Arc};
 use super::*;
 use crate::{
     model::{
-        BridgeConfig, InterfaceSelector, Link, LinkKind, LinkLocal, Mac, Nic, OwnedAddress,
+        BridgeConfig, IfName, InterfaceSelector, Link, LinkKind, LinkLocal, Mac, Nic, OwnedAddress,
         Permission, SecurityGroup,
     },
     ruleset::EgressMode,
@@ -218,7 +218,7 @@ fn every_port_of_a_managed_bridge_has_a_role() {
         .ruleset
         .guest_ports
         .iter()
-        .map(|n| n.as_str())
+        .map(IfName::as_str)
         .collect();
     assert_eq!(guests, ["veth5", "vnet0", "vnet1", "vnet2"]);
 }
@@ -243,7 +243,7 @@ fn neighbours_link_locals_are_owned_and_two_bridges_share_none() {
     ];
     let compiled = compiled(nics, &host(HOST));
     let owned = |bridge: &str| {
-        let rules = &compiled.ruleset.bridges[&bridge.parse::<crate::model::IfName>().unwrap()];
+        let rules = &compiled.ruleset.bridges[&bridge.parse::<IfName>().unwrap()];
         rules
             .owned_link_locals
             .iter()

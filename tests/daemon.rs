@@ -1,0 +1,247 @@
+//! The daemon's commands on a host of its own: what they touch, and what they leave alone.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "tests start real programs, in real time"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const SGAGENT: &str = env!("CARGO_BIN_EXE_sgagent");
+const SGCTL: &str = env!("CARGO_BIN_EXE_sgctl");
+
+/// A network namespace with a managed bridge, an unmanaged one and rules of others.
+struct Host {
+    name: String,
+    files: TempDir,
+    agent: Option<Child>,
+}
+
+impl Host {
+    fn new(name: &str) -> Self {
+        let name = format!("sgd{}{name}", std::process::id());
+        run("ip", &["netns", "add", &name]);
+        let host = Self {
+            name,
+            files: tempfile::tempdir().unwrap(),
+            agent: None,
+        };
+        host.sh("sysctl -qw net.bridge.bridge-nf-call-ip6tables=0
+             ip link set lo up
+             for b in br0 br9; do ip link add $b type bridge; ip link set $b up; done
+             ip tuntap add uplink0 mode tap; ip link set uplink0 master br0
+             ip tuntap add vnet0 mode tap; ip link set vnet0 master br0
+             ip tuntap add vnet9 mode tap; ip link set vnet9 master br9
+             nft add table inet theirs
+             nft 'add chain inet theirs c { type filter hook input priority 0; }'
+             nft add rule inet theirs c ct mark 7 accept
+             nft add table bridge theirs
+             nft 'add set bridge theirs s { type ifname; elements = { vnet0 }; }'");
+        host
+    }
+
+    fn sh(&self, script: &str) -> String {
+        run("ip", &["netns", "exec", &self.name, "sh", "-ec", script])
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.files.path().join("sgagent.sock")
+    }
+
+    fn options(&self, bridges: &[&str]) -> Vec<String> {
+        let state = self.files.path().join("state");
+        let mut options = vec![
+            format!("--unix-socket={}", self.socket().display()),
+            format!("--state-dir={}", state.display()),
+        ];
+        options.extend(
+            bridges
+                .iter()
+                .map(|b| format!("--bridge=name={b},uplink=uplink0")),
+        );
+        options
+    }
+
+    fn command(&self, command: &str, bridges: &[&str]) -> Command {
+        let mut started = Command::new("ip");
+        started.args(["netns", "exec", &self.name, SGAGENT, command]);
+        started.args(self.options(bridges)).stderr(Stdio::piped());
+        started
+    }
+
+    fn start(&mut self, bridges: &[&str]) {
+        self.agent = Some(
+            self.command("run", bridges)
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        let until = Instant::now() + Duration::from_secs(20);
+        while !self.sgctl(&["status"]).0 {
+            assert!(Instant::now() < until, "the agent does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        run("kill", &["-TERM", &agent.id().to_string()]);
+        assert!(agent.wait().unwrap().success());
+    }
+
+    fn sgctl(&self, args: &[&str]) -> (bool, String) {
+        let output = Command::new(SGCTL)
+            .arg("--socket")
+            .arg(self.socket())
+            .args(args)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    }
+
+    /// Everything outside our tables that we could have touched.
+    fn settings(&self) -> String {
+        self.sh(
+            "for b in br0 br9; do ip -d link show $b | grep -o 'no_linklocal_learn .\\|nf_call_ip6tables .'; done
+             sysctl net.netfilter.nf_conntrack_frag6_timeout net.netfilter.nf_conntrack_frag6_high_thresh
+             sysctl -a 2>/dev/null | grep bridge-nf
+             nft list table inet theirs; nft list table bridge theirs",
+        )
+    }
+
+    fn tables(&self) -> String {
+        self.sh("nft list tables | sort")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        run("ip", &["netns", "del", &self.name]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn nic(files: &Path) -> String {
+    let file = files.join("nic.yaml");
+    let text = "nics: [{id: n, mac: '06:b2:00:00:04:79', interfaces: [{name: vnet0}]}]";
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn purge_removes_exactly_what_is_ours() {
+    let mut host = Host::new("p");
+    let (settings, tables) = (host.settings(), host.tables());
+    host.start(&["br0"]);
+    assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
+    assert_ne!(host.settings(), settings);
+    let ours = "table bridge sgagent\ntable bridge theirs\ntable inet theirs\n\
+                table ip6 sgagent\ntable netdev sgagent\n";
+    assert_eq!(host.tables(), ours);
+
+    let refused = host.command("purge", &["br0"]).output().unwrap();
+    assert!(!refused.status.success(), "the daemon would put all back");
+    assert_eq!(host.tables(), ours);
+
+    host.stop();
+    assert_eq!(host.tables(), ours, "stopping leaves the rules");
+    assert!(host.command("purge", &["br0"]).status().unwrap().success());
+    assert_eq!(host.tables(), tables);
+    assert_eq!(host.settings(), settings);
+}
+
+#[test]
+fn settings_of_the_unmanaged_are_never_touched() {
+    let mut host = Host::new("u");
+    let of_br9 = "ip -d link show br9 | sed 's/[0-9]*\\.[0-9][0-9]//g'
+                  nft list table inet theirs; nft list table bridge theirs
+                  sysctl -a 2>/dev/null | grep bridge-nf";
+    let before = host.sh(of_br9);
+    host.start(&["br0"]);
+    assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
+    assert_eq!(host.sh(of_br9), before);
+}
+
+#[test]
+fn nothing_is_programmed_until_a_bridge_is_managed() {
+    let mut host = Host::new("n");
+    let (settings, tables) = (host.settings(), host.tables());
+    host.start(&[]);
+    let (ok, said) = host.sgctl(&["apply", &nic(host.files.path())]);
+    assert!(ok, "{said}");
+    assert!(host.sgctl(&["nics"]).1.contains("PENDING"));
+    assert_eq!(
+        (host.settings(), host.tables()),
+        (settings.clone(), tables.clone())
+    );
+    host.stop();
+    // What was acknowledged comes into force with the bridge, and goes with it.
+    host.start(&["br0"]);
+    assert!(host.sgctl(&["nics"]).1.contains("ACTIVE"));
+    host.stop();
+    host.start(&[]);
+    assert_eq!((host.settings(), host.tables()), (settings, tables));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused() {
+    let mut host = Host::new("s");
+    host.start(&["br0"]);
+    let second = host.command("run", &["br0"]).output().unwrap();
+    assert!(!second.status.success());
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains("is another sgagent running?"), "{error}");
+}
+
+#[test]
+fn compile_prints_what_nft_takes_and_touches_nothing() {
+    let host = Host::new("c");
+    let tables = host.tables();
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    for name in [
+        "members_with_and_without_prefixes",
+        "on_link_prefix",
+        "every_protocol",
+    ] {
+        let file = scenarios.join(format!("{name}.yaml")).display().to_string();
+        let rules = host.files.path().join("rules.nft").display().to_string();
+        host.sh(&format!(
+            "{SGAGENT} compile {file} > {rules}; nft -c -f {rules}"
+        ));
+    }
+    assert_eq!(host.tables(), tables);
+    let wrong = host.files.path().join("wrong.yaml");
+    std::fs::write(
+        &wrong,
+        "nics: [{id: n, mac: 'x', interfaces: [{name: vnet0}]}]\ncomplete: true",
+    )
+    .unwrap();
+    let refused = Command::new(SGAGENT)
+        .arg("compile")
+        .arg(&wrong)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && error.contains("nics[0].mac: "),
+        "{error}"
+    );
+}

@@ -1,0 +1,353 @@
+//! The host of a test, and the verdict: what arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use sgagent::pb;
+
+use super::agent::Agent;
+use super::frag::join;
+use super::mutate::mutate;
+use super::namespace::Namespace;
+use super::packet::Wire;
+use super::plan::{NO_BRIDGE, Plan, port_commands};
+use super::tap::Tap;
+use super::want::Ipv4Mode;
+use super::who::{HOST, Machine};
+
+/// How long a frame that has to arrive may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A running host. Fields are dropped in order: the agent goes before its network.
+pub(crate) struct Net {
+    pub agent: Agent,
+    taps: BTreeMap<String, Tap>,
+    ports: BTreeMap<String, (Machine, &'static str)>,
+    /// Ports that a sentinel reaches: uplinks, unmanaged ports, guests with a NIC.
+    live: BTreeSet<String>,
+    sentinels: u32,
+    pub namespace: Namespace,
+}
+
+/// Frames by the port where they came out.
+pub(crate) type Arrivals = BTreeMap<String, Vec<Vec<u8>>>;
+
+impl Net {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let namespace = Namespace::new();
+        for name in ["iptables", "ip6tables", "arptables"] {
+            namespace.sysctl(&format!("net/bridge/bridge-nf-call-{name}"), "0");
+        }
+        // The guests' ports and the uplink have no addresses of their own, as on a hypervisor.
+        namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+        let machines = plan.ports.iter().map(|(machine, _)| machine.port);
+        let taps = machines
+            .map(|name| (name.to_owned(), Tap::new(&namespace, name)))
+            .collect();
+        namespace.ip_batch(&plan.ip_commands());
+        for (option, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
+            namespace.sysctl(&format!("net/ipv6/conf/br0/{option}"), value);
+        }
+        namespace.sysctl("net/ipv6/conf/br0/disable_ipv6", "0");
+
+        let agent = Agent::new(&plan.config());
+        let ports = plan
+            .ports
+            .iter()
+            .map(|port| (port.0.port.to_owned(), *port))
+            .collect();
+        let live = first_live(&plan);
+        let mut net = Self {
+            agent,
+            taps,
+            ports,
+            live,
+            sentinels: 0,
+            namespace,
+        };
+        net.agent.start(&net.namespace);
+        let wanted = plan.change.nics.len();
+        if wanted + plan.change.groups.len() > 0 {
+            net.apply(plan.change);
+        }
+        mutate(&net.namespace);
+        net
+    }
+
+    // ---- the agent
+
+    /// A change that has to be accepted. NICs whose port is there have to be active after it.
+    pub(crate) fn apply(&mut self, change: pb::ApplyRequest) -> pb::ApplyResponse {
+        let (nics, removed) = (change.nics.clone(), change.remove_nics.clone());
+        let answer = self
+            .agent
+            .call(async |mut client| client.apply(change).await);
+        let answer = answer.unwrap_or_else(|error| panic!("apply: {error}"));
+        for nic in &nics {
+            let Some(pb::interface_selector::By::Name(port)) = &nic.interfaces[0].by else {
+                continue;
+            };
+            let blocked = nic.ipv4 == Some(Ipv4Mode::Block.into());
+            if self.taps.contains_key(port) {
+                let status = answer
+                    .nics
+                    .iter()
+                    .find(|status| status.id == nic.id)
+                    .unwrap();
+                assert_eq!(status.state, i32::from(pb::NicState::Active), "{status:?}");
+                if !blocked {
+                    self.live.insert(port.clone());
+                }
+            }
+        }
+        for id in &removed {
+            self.live.remove(id);
+        }
+        answer
+    }
+
+    /// A full sync that takes these machines' NICs away.
+    pub(crate) fn sync(&mut self, everything: pb::SyncRequest, gone: &[Machine]) {
+        let pieces = tokio_stream::iter([everything]);
+        self.agent
+            .call(async |mut client| client.sync(pieces).await)
+            .unwrap_or_else(|error| panic!("sync: {error}"));
+        for machine in gone {
+            self.live.remove(machine.port);
+        }
+    }
+
+    /// The state of the NIC named after a machine's port.
+    pub(crate) fn status(&self, machine: Machine) -> pb::NicStatus {
+        let request = pb::GetNicRequest {
+            id: machine.port.to_owned(),
+        };
+        let answer = self
+            .agent
+            .call(async |mut client| client.get_nic(request).await)
+            .unwrap();
+        answer.nic.unwrap().status.unwrap()
+    }
+
+    /// Waits until a NIC has a state: the agent learns of ports from the kernel.
+    pub(crate) fn wait_for(&mut self, machine: Machine, state: pb::NicState) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let status = self.status(machine);
+            if status.state == i32::from(state) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "still {status:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if state == pb::NicState::Active {
+            self.live.insert(machine.port.to_owned());
+        }
+    }
+
+    /// Waits until the agent has seen a port that no NIC is bound to.
+    pub(crate) fn wait_until_closed(&self, machine: Machine) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let request = pb::GetStatusRequest {};
+            let answer = self
+                .agent
+                .call(async |mut client| client.get_status(request).await)
+                .unwrap();
+            let closed = |bridge: &pb::BridgeStatus| {
+                bridge.closed_ports.iter().any(|port| port == machine.port)
+            };
+            if answer.bridges.iter().any(closed) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{:?}", answer.bridges);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    // ---- ports
+
+    /// A guest's tap appears on the bridge.
+    pub(crate) fn plug(&mut self, machine: Machine, bridge: &'static str) {
+        let tap = Tap::new(&self.namespace, machine.port);
+        self.namespace.ip_batch(&port_commands(&machine, bridge));
+        self.taps.insert(machine.port.to_owned(), tap);
+        self.ports
+            .insert(machine.port.to_owned(), (machine, bridge));
+    }
+
+    /// A guest's tap goes away.
+    pub(crate) fn unplug(&mut self, machine: Machine) {
+        self.live.remove(machine.port);
+        self.ports.remove(machine.port);
+        self.taps.remove(machine.port);
+    }
+
+    pub(crate) fn tap(&self, machine: Machine) -> &Tap {
+        &self.taps[machine.port]
+    }
+
+    // ---- verdicts
+
+    /// Sends and returns what came out where, up to a sentinel sent after it.
+    ///
+    /// Frames of the host itself are left out; [`Self::host_frames`] has them.
+    pub(crate) fn arrivals(&mut self, wire: &impl Wire) -> Arrivals {
+        self.drain();
+        let port = wire.port().to_owned();
+        for frame in wire.frames() {
+            self.taps[&port].send(&frame);
+        }
+        assert_ne!(self.ports[&port].1, NO_BRIDGE, "use `send` and read");
+        self.sentinel(&port)
+    }
+
+    /// It has to come out at `to`, whole and as it was.
+    pub(crate) fn passes(&mut self, wire: &impl Wire, to: Machine) {
+        let sent = wire.frames();
+        let mut arrived = self.arrivals(wire).remove(to.port).unwrap_or_default();
+        let deadline = Instant::now() + PATIENCE;
+        while !contains(&arrived, &sent) {
+            let port = wire.port();
+            let Some(frame) = self.taps[to.port].receive(deadline) else {
+                panic!("{port} to {}: not delivered\n{}", to.port, dump(&sent));
+            };
+            arrived.push(frame);
+        }
+    }
+
+    /// Nothing of it may come out at `to`.
+    pub(crate) fn blocked(&mut self, wire: &impl Wire, to: Machine) {
+        let arrived = self.arrivals(wire).remove(to.port).unwrap_or_default();
+        let port = wire.port();
+        assert!(
+            arrived.is_empty(),
+            "{port} to {}: delivered\n{}",
+            to.port,
+            dump(&arrived)
+        );
+    }
+
+    /// Nothing of it may come out anywhere.
+    pub(crate) fn dropped(&mut self, wire: &impl Wire) {
+        let from = wire.port().to_owned();
+        for (port, frames) in self.arrivals(wire) {
+            assert!(
+                frames.is_empty(),
+                "{from} to {port}: delivered\n{}",
+                dump(&frames)
+            );
+        }
+    }
+
+    /// The good one comes out at `to`, the bad one nowhere.
+    pub(crate) fn only(&mut self, good: &impl Wire, bad: &impl Wire, to: Machine) {
+        self.passes(good, to);
+        self.dropped(bad);
+        self.passes(good, to);
+    }
+
+    /// The frames that the host itself has sent to a port and that were not read yet.
+    pub(crate) fn host_frames(&self, machine: Machine) -> Vec<Vec<u8>> {
+        let tap = self.tap(machine);
+        std::iter::from_fn(|| tap.pending())
+            .filter(|frame| frame[6..12] == HOST.mac)
+            .collect()
+    }
+
+    /// Throws away what is waiting at the ports.
+    pub(crate) fn drain(&self) {
+        for tap in self.taps.values() {
+            while tap.pending().is_some() {}
+        }
+    }
+
+    /// An ARP request of its own number, which no IPv6 rule touches, from `port` or, where that
+    /// carries nothing, from another of its bridge. Once it is everywhere, so is all before it.
+    pub(crate) fn sentinel(&mut self, port: &str) -> Arrivals {
+        let (_, bridge) = self.ports[port];
+        let same = |name: &String| self.live.contains(name) && self.ports[name].1 == bridge;
+        let live: Vec<String> = self
+            .ports
+            .keys()
+            .filter(|name| same(name))
+            .cloned()
+            .collect();
+        let from = live.iter().find(|name| *name == port).or(live.first());
+        let from = from.unwrap_or_else(|| panic!("{bridge} has no port that carries anything"));
+        self.sentinels += 1;
+        let sentinel = arp_request(self.ports[from].0, self.sentinels);
+        self.taps[from].send(&sentinel);
+        let mut arrivals = Arrivals::new();
+        for (name, tap) in self.taps.iter().filter(|(name, _)| *name != from) {
+            let expected = live.contains(name);
+            let deadline = Instant::now() + if expected { PATIENCE } else { Duration::ZERO };
+            let mut frames = Vec::new();
+            loop {
+                match tap.receive(deadline) {
+                    Some(frame) if frame == sentinel => break,
+                    Some(frame) if frame[6..12] == HOST.mac => {}
+                    Some(frame) => frames.push(frame),
+                    None if expected => panic!("the sentinel from {from} is lost to {name}"),
+                    None => break,
+                }
+            }
+            arrivals.insert(name.clone(), frames);
+        }
+        // What the sender itself gets back: a bridge never returns a frame to its port.
+        let own = &self.taps[from];
+        let back = std::iter::from_fn(|| own.pending()).filter(|frame| frame[6..12] != HOST.mac);
+        arrivals.insert(from.clone(), back.collect());
+        arrivals
+    }
+}
+
+/// Uplinks and the ports of unmanaged bridges carry frames from the beginning.
+fn first_live(plan: &Plan) -> BTreeSet<String> {
+    let live = |machine: &Machine, on: &str| {
+        plan.bridges
+            .iter()
+            .any(|b| b.name == on && (!b.managed || b.uplinks.contains(&machine.port)))
+    };
+    plan.ports
+        .iter()
+        .filter(|(m, on)| live(m, on))
+        .map(|(m, _)| m.port.to_owned())
+        .collect()
+}
+
+fn arp_request(machine: Machine, number: u32) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend(machine.mac);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(machine.mac);
+    frame.extend([192, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+    frame.extend(number.to_be_bytes());
+    frame
+}
+
+/// Whether all that was sent is there: IPv6 after reassembly, anything else octet by octet.
+pub(crate) fn contains(arrived: &[Vec<u8>], sent: &[Vec<u8>]) -> bool {
+    let is_ip6 = |frame: &&Vec<u8>| frame[12..14] == [0x86, 0xdd];
+    let (sent_whole, arrived_whole) = (join(sent), join(arrived));
+    let others: Vec<_> = sent.iter().filter(|frame| !is_ip6(frame)).collect();
+    assert!(
+        !sent_whole.is_empty() || !others.is_empty(),
+        "nothing whole was sent"
+    );
+    sent_whole
+        .iter()
+        .all(|datagram| arrived_whole.contains(datagram))
+        && others.iter().all(|frame| arrived.contains(frame))
+}
+
+pub(crate) fn dump(frames: &[Vec<u8>]) -> String {
+    let hex = |frame: &Vec<u8>| {
+        frame
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    frames.iter().map(hex).collect::<Vec<_>>().join("\n")
+}

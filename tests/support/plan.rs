@@ -1,0 +1,181 @@
+//! What the host of a test looks like before the agent starts.
+
+use std::fmt::Write as _;
+
+use sgagent::pb;
+
+use super::net::Net;
+use super::want::NicExt as _;
+use super::want::{ChangeExt as _, change, mac_text, nic, open, web};
+use super::who::{A, B, C, HOST, Machine, R};
+
+/// A bridge.
+#[derive(Clone, Debug)]
+pub(crate) struct Bridge {
+    pub name: &'static str,
+    pub managed: bool,
+    pub uplinks: Vec<&'static str>,
+}
+
+/// Bridges, their ports, the configuration, and what is pushed first.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub bridges: Vec<Bridge>,
+    /// Machines with the bridge whose port they are behind.
+    pub ports: Vec<(Machine, &'static str)>,
+    /// Appended to the first managed bridge's section.
+    pub bridge_config: String,
+    /// Lines of the section `limits`.
+    pub limits: String,
+    pub change: pb::ApplyRequest,
+    /// `ip` commands after the ports are there, before the agent starts.
+    pub ip: String,
+}
+
+/// Instead of a bridge: an interface of the host of its own, which it routes over.
+pub(crate) const NO_BRIDGE: &str = "";
+
+/// br0 with the uplink and the three guests; nothing is pushed.
+pub(crate) fn plan() -> Plan {
+    let br0 = Bridge {
+        name: "br0",
+        managed: true,
+        uplinks: vec!["uplink0"],
+    };
+    Plan {
+        bridges: vec![br0],
+        ports: [R, A, B, C].map(|machine| (machine, "br0")).to_vec(),
+        bridge_config: String::new(),
+        limits: "fragments_per_second = 1000\nfragment_burst = 1000\nmld_per_second = 20\n\
+                 mld_burst = 100\nnd_per_second = 200\nnd_burst = 400\n"
+            .to_owned(),
+        change: change(),
+        ip: String::new(),
+    }
+}
+
+/// The fixture of most tests: A and B in `open`, C in `web`.
+pub(crate) fn standard() -> Plan {
+    let nics = [
+        nic(A).groups(&["open"]),
+        nic(B).groups(&["open"]),
+        nic(C).groups(&["web"]),
+    ];
+    plan().nics(nics).group(open()).group(web())
+}
+
+impl Plan {
+    pub(crate) fn start(self) -> Net {
+        Net::new(self)
+    }
+
+    pub(crate) fn nics(mut self, nics: impl IntoIterator<Item = pb::Nic>) -> Self {
+        for nic in nics {
+            self = self.nic(nic);
+        }
+        self
+    }
+
+    /// Adds a NIC, or replaces that of the same id.
+    pub(crate) fn nic(mut self, nic: pb::Nic) -> Self {
+        self.change.nics.retain(|old| old.id != nic.id);
+        self.change.nics.push(nic);
+        self
+    }
+
+    /// Adds a group, or replaces that of the same id.
+    pub(crate) fn group(mut self, group: pb::Group) -> Self {
+        self.change.groups.retain(|old| old.id != group.id);
+        self.change.groups.push(group);
+        self
+    }
+
+    pub(crate) fn member(mut self, group: &str, address: &str, delegated: &[&str]) -> Self {
+        self.change = self.change.member(group, address, delegated);
+        self
+    }
+
+    pub(crate) fn port(mut self, machine: Machine, bridge: &'static str) -> Self {
+        self.ports.push((machine, bridge));
+        self
+    }
+
+    pub(crate) fn bridge(mut self, bridge: Bridge) -> Self {
+        self.bridges.push(bridge);
+        self
+    }
+
+    /// The bridge's routers, by link-local address.
+    pub(crate) fn routers(mut self, routers: &[&str]) -> Self {
+        let _ = writeln!(self.bridge_config, "routers = {routers:?}");
+        self
+    }
+
+    pub(crate) fn dhcpv6_servers(mut self, servers: &[&str]) -> Self {
+        let _ = writeln!(self.bridge_config, "dhcpv6_servers = {servers:?}");
+        self
+    }
+
+    pub(crate) fn limits(mut self, limits: &str) -> Self {
+        limits.clone_into(&mut self.limits);
+        self
+    }
+
+    pub(crate) fn ip(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.ip, "{lines}");
+        self
+    }
+
+    /// The agent's configuration.
+    pub(crate) fn config(&self) -> String {
+        let placement =
+            std::env::var("SGAGENT_TEST_PLACEMENT").unwrap_or_else(|_| "br_netfilter".to_owned());
+        let mut text = format!(
+            "unix_socket = \"{{dir}}/sgagent.sock\"\nstate_dir = \"{{dir}}/state\"\n\
+             placement = \"{placement}\"\nguest_interfaces = [\"vnet*\", \"vif*\", \"tap*\"]\n"
+        );
+        let mut extra = self.bridge_config.as_str();
+        for Bridge { name, uplinks, .. } in self.bridges.iter().filter(|bridge| bridge.managed) {
+            let _ = writeln!(
+                text,
+                "[[bridges]]\nname = \"{name}\"\nuplinks = {uplinks:?}\n{extra}"
+            );
+            extra = "";
+        }
+        let _ = writeln!(text, "[limits]\n{}", self.limits);
+        text
+    }
+
+    /// The `ip` commands that make all of it; the taps are there already.
+    pub(crate) fn ip_commands(&self) -> String {
+        let mut text = "link set lo up\n".to_owned();
+        for (i, Bridge { name, .. }) in self.bridges.iter().enumerate() {
+            let mut mac = HOST.mac;
+            mac[5] += u8::try_from(i).unwrap();
+            let mac = mac_text(mac);
+            let _ = writeln!(
+                text,
+                "link add {name} address {mac} type bridge stp_state 0 mcast_snooping 0"
+            );
+        }
+        for (machine, bridge) in &self.ports {
+            text.push_str(&port_commands(machine, bridge));
+        }
+        for Bridge { name, .. } in &self.bridges {
+            let _ = writeln!(text, "link set {name} up");
+        }
+        text.push_str(&self.ip);
+        text
+    }
+}
+
+/// A tap as libvirt leaves it: the guest's MAC with the first octet fe, on the bridge and up.
+pub(crate) fn port_commands(machine: &Machine, bridge: &str) -> String {
+    let mut mac = machine.mac;
+    mac[0] = 0xfe;
+    let (mac, port) = (mac_text(mac), machine.port);
+    if bridge == NO_BRIDGE {
+        return format!("link set {port} up\n");
+    }
+    format!("link set {port} address {mac}\nlink set {port} master {bridge} up\n")
+}

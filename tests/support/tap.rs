@@ -1,0 +1,80 @@
+//! A tap device as QEMU holds it: what is written to it the guest sends, what is read from it
+//! the guest receives.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+
+use super::namespace::Namespace;
+
+/// The longest frame that is read: these taps have an MTU of 1500 unless a test raises it.
+const LONGEST: usize = 16 * 1024;
+
+/// The guest's end of a port.
+pub(crate) struct Tap {
+    name: String,
+    device: SyncDevice,
+}
+
+impl Tap {
+    pub(crate) fn new(namespace: &Namespace, name: &str) -> Self {
+        let wanted = name.to_owned();
+        let device = namespace.run(move || {
+            let device = DeviceBuilder::new()
+                .name(wanted)
+                .layer(Layer::L2)
+                .enable(false)
+                .build_sync()
+                .expect("a tap needs /dev/net/tun");
+            device.set_nonblocking(true).unwrap();
+            device
+        });
+        Self {
+            name: name.to_owned(),
+            device,
+        }
+    }
+
+    /// The guest sends. The bridge handles the frame before this returns, up to the tap or the
+    /// socket it goes to (`tun_get_user` in drivers/net/tun.c): order is kept and tests need no
+    /// sleep.
+    pub(crate) fn send(&self, frame: &[u8]) {
+        loop {
+            match self.device.send(frame) {
+                Ok(sent) => return assert_eq!(sent, frame.len(), "{}", self.name),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("sending on {}: {error}", self.name),
+            }
+        }
+    }
+
+    /// The next frame the guest receives, if one comes before `deadline`.
+    pub(crate) fn receive(&self, deadline: Instant) -> Option<Vec<u8>> {
+        let mut frame = vec![0; LONGEST];
+        loop {
+            match self.device.recv(&mut frame) {
+                Ok(length) => {
+                    frame.truncate(length);
+                    return Some(frame);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("receiving on {}: {error}", self.name),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap();
+            let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, timeout);
+        }
+    }
+
+    /// A frame that is there already.
+    pub(crate) fn pending(&self) -> Option<Vec<u8>> {
+        self.receive(Instant::now())
+    }
+}

@@ -1,0 +1,45 @@
+//! What guests may send and receive, row by row of the packet policy, judged by what arrives.
+//!
+//! `SGAGENT_TEST_PLACEMENT` names the placement (default `br_netfilter`), `SGAGENT_TEST_LONG`
+//! makes the two floods of G15 last the 90 s of the specification instead of 20 s, and
+//! `SGAGENT_TEST_MUTATE` takes one rule out (support/mutate.rs).
+//!
+//! These tests need root (or `unshare --user --map-root-user --net --mount`), `/dev/net/tun`,
+//! `ip`, `bridge` and `nft`. A capability that is missing fails them.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests start real programs, in real time"
+)]
+
+mod support;
+
+mod traffic {
+    mod advertisement;
+    mod any_link_local;
+    mod between;
+    mod closed;
+    mod delivery;
+    mod dhcp;
+    mod discovery;
+    mod ethernet;
+    mod floods;
+    mod from_host;
+    mod groups;
+    mod headers;
+    mod icmp;
+    mod interfaces;
+    mod link_local_mac;
+    mod listeners;
+    mod live;
+    mod permissions;
+    mod reassembly;
+    mod rules;
+    mod snooping;
+    mod sources;
+    mod tracking;
+}
