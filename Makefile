@@ -1,0 +1,30 @@
+# Each target does its own set-up (tests/setup.sh) and needs no root. `make help` lists them.
+
+# dev or release: which build the demo uses. The tests' own build is dev's.
+PROFILE ?= dev
+BUILD := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter release,$(PROFILE)),release,debug)
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' Makefile
+
+.PHONY: demo
+demo: setup ## Show the main job on real input: guests, router, attacks (under a minute once built)
+	cargo build --bins --profile $(PROFILE)
+	tests/demo/run.sh $(BUILD)
+
+# What needs the network of the machine, crates, is done before the tests get one of their own.
+.PHONY: test
+test: setup ## Run every test, those against the kernel included
+	cargo test --no-run
+	tests/run.sh cargo test --offline --no-fail-fast
+
+.PHONY: check
+check: ## Formatting, lints and documentation
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+.PHONY: setup
+setup: ## Install what the tests and the demo need; without root, under target/
+	tests/setup.sh
