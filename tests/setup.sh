@@ -3,6 +3,7 @@
 #
 #     tests/setup.sh              root installs packages (apt or dnf); anybody else downloads and
 #                                 unpacks them under target/root
+#     tests/setup.sh --demo       only what the demo uses
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -196,15 +197,18 @@ if ((${#missing[@]} > 0)); then
         "unpack_$kind" "${missing[@]}"
     fi
     # To look again, in the environment with what is new.
-    SGAGENT_SETUP_AGAIN=1 exec "${BASH_SOURCE[0]}"
+    SGAGENT_SETUP_AGAIN=1 exec "${BASH_SOURCE[0]}" "$@"
 fi
 say "all programs are here"
 
 need_module br_netfilter /proc/sys/net/bridge/bridge-nf-call-ip6tables
-need_module tun /dev/net/tun
 "$root/tests/run.sh" true
 say "network namespaces work"
+[[ ${1-} != --demo ]] || exit 0
 
+need_module tun /dev/net/tun
+# udev makes it so; a container or an image without udev may not.
+[[ -r /dev/net/tun && -w /dev/net/tun ]] || fail "/dev/net/tun is not for everybody: run 'chmod 666 /dev/net/tun' as root"
 if [[ -x $root/tests/clients/setup.sh ]]; then
     "$root/tests/clients/setup.sh"
 fi

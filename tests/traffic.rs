@@ -23,6 +23,7 @@ mod traffic {
     mod any_link_local;
     mod between;
     mod closed;
+    mod counters;
     mod delivery;
     mod dhcp;
     mod discovery;
