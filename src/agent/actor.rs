@@ -190,7 +190,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                 view: Arc::clone(&self.view.borrow()),
             });
         }
-        let interfaces = Arc::clone(&self.interfaces.borrow_and_update());
+        let interfaces = Arc::clone(&self.interfaces.borrow());
         let desired = self
             .saved
             .desired

@@ -59,22 +59,72 @@ async fn a_nic_without_its_interface_is_pending_until_it_comes() {
     assert_eq!(address.address, "fe80::400:ff:fe00:2");
     assert_eq!(address.kind(), pb::AddressKind::LinkLocal);
     world.host.send_replace(interfaces(&["vnet9"]));
+    becomes_active(&mut world).await;
+}
+
+/// Waits until the NIC `n` is in force.
+async fn becomes_active(world: &mut World) {
     for _ in 0..100 {
         let request = pb::GetNicRequest { id: "n".to_owned() };
-        let nic = world
-            .client
-            .get_nic(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .nic
-            .unwrap();
-        if nic.status.unwrap().state() == pb::NicState::Active {
+        let answer = world.client.get_nic(request).await.unwrap().into_inner();
+        if answer.nic.unwrap().status.unwrap().state() == pb::NicState::Active {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the NIC did not become active");
+}
+
+/// An interface comes while the agent is at work and a dry run or a bad request waits:
+/// whichever it takes first, it forgets neither.
+#[tokio::test]
+async fn an_interface_that_comes_beside_a_request_that_changes_nothing_is_bound() {
+    for _ in 0..16 {
+        let mut world = World::start().await;
+        let yaml = "nics: [{id: n, mac: '06:00:00:00:00:02', interfaces: [{name: vnet9}]}]";
+        world.apply(yaml).await.unwrap();
+        world.kernel.mood.send_replace(Mood::Hang);
+        let requests = [
+            pb::ApplyRequest {
+                groups: vec![pb::Group {
+                    id: "g".to_owned(),
+                    ..Default::default()
+                }],
+                nics: vec![pb::Nic {
+                    id: "other".to_owned(),
+                    mac: "06:00:00:00:00:03".to_owned(),
+                    interfaces: vec![named("vnet0")],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+            pb::ApplyRequest {
+                dry_run: true,
+                ..Default::default()
+            },
+            pb::ApplyRequest {
+                remove_nics: vec!["nobody".to_owned()],
+                ..Default::default()
+            },
+        ];
+        let mut calls = Vec::new();
+        for request in requests {
+            let mut client = world.client.clone();
+            calls.push(tokio::spawn(async move { client.apply(request).await }));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.host.send_replace(interfaces(&["vnet0", "vnet9"]));
+        world.kernel.mood.send_replace(Mood::Obey);
+        for call in calls {
+            let _ = call.await.unwrap();
+        }
+        becomes_active(&mut world).await;
+    }
+}
+
+fn named(name: &str) -> pb::InterfaceSelector {
+    let by = pb::interface_selector::By::Name(name.to_owned());
+    pb::InterfaceSelector { by: Some(by) }
 }
 
 #[tokio::test]
