@@ -9,7 +9,8 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' Makefile
 
 .PHONY: demo
-demo: setup ## Show the main job on real input: guests, router, attacks (under a minute once built)
+demo: ## Show the main job on real input: guests, router, attacks (under a minute once built)
+	tests/setup.sh --demo
 	cargo build --bins --profile $(PROFILE)
 	tests/demo/run.sh $(BUILD)
 

@@ -14,7 +14,13 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" = "$wanted" ]; then
 fi
 
 make_venv() {
-    python3 -m venv --clear "$venv" >/dev/null 2>&1
+    if [ -n "${SGAGENT_PIP_WHEEL-}" ]; then
+        # No ensurepip; tests/setup.sh has unpacked pip.
+        python3 -m venv --clear --without-pip "$venv"
+        export PYTHONPATH="$SGAGENT_PIP_WHEEL"
+    else
+        python3 -m venv --clear "$venv" >/dev/null 2>&1
+    fi
 }
 
 mkdir -p "$root/target"
@@ -32,6 +38,6 @@ if ! make_venv; then
     make_venv
 fi
 # shellcheck disable=SC2086 # a list of words
-"$venv/bin/pip" install -q --disable-pip-version-check $wanted
+"$venv/bin/python" -m pip install -q --disable-pip-version-check $wanted
 "$venv/bin/grpcurl" -version >/dev/null 2>&1
 echo "$wanted" >"$venv/installed"
