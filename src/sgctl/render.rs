@@ -8,6 +8,9 @@ use crate::pb::{self, interface_selector::By};
 /// How many addresses a list shows of each NIC.
 const MAX_ADDRESSES: usize = 3;
 
+/// How many ports a list shows of each bridge.
+const MAX_PORTS: usize = 6;
+
 /// What became of an Apply or a Sync. `plan` is what a dry run would do.
 pub(super) fn outcome(
     (revision, generation): (u64, Option<u64>),
@@ -333,7 +336,7 @@ fn bridges(list: &[pb::BridgeStatus], colour: bool) -> String {
             bridge.name.as_str().into(),
             bridge.uplinks.join(" ").into(),
             bridge.bound_ports.to_string().into(),
-            Cell::new(&bridge.closed_ports.join(" "), Tone::Warn),
+            Cell::new(&some_of(&bridge.closed_ports), Tone::Warn),
             bridge.conntrack_zone.to_string().into(),
         ]);
     }
@@ -426,4 +429,14 @@ fn remote(rule: &pb::Rule) -> String {
     } else {
         format!("group {group_id}")
     }
+}
+
+/// As many names as a line of a table takes.
+fn some_of(names: &[String]) -> String {
+    let shown = names.len().min(MAX_PORTS);
+    let text = names[..shown].join(" ");
+    if shown == names.len() {
+        return text;
+    }
+    format!("{text} and {} more", names.len() - shown)
 }

@@ -280,6 +280,7 @@ impl Fragment {
                 vec![port()],
                 Some(Value::Mark(u32::from(bridge.0))),
             );
+            self.guard("nic_mac", vec![port(), Part::Mac(nic.mac)]);
             self.guard("own_lladdr", vec![port(), Part::RawMac(nic.mac)]);
             if nic.ipv4 {
                 self.guard("passes_ipv4", vec![port()]);
