@@ -186,7 +186,7 @@ fn what_nft_lists_can_be_loaded_again() {
 #[test]
 fn settings_of_the_unmanaged_are_never_touched() {
     let mut host = Host::new("u");
-    let of_br9 = "ip -d link show br9 | sed 's/[0-9]*\\.[0-9][0-9]//g'
+    let of_br9 = "ip -d link show br9 | sed 's/[0-9]*\\.[0-9][0-9]//g; s/  */ /g'
                   nft list table inet theirs; nft list table bridge theirs
                   sysctl -a 2>/dev/null | grep bridge-nf";
     let before = host.sh(of_br9);
