@@ -46,6 +46,18 @@ pub struct StoreError {
     cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl StoreError {
+    /// The store at `path` did not do `what`.
+    pub fn new(
+        path: PathBuf,
+        what: &'static str,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let cause = cause.into();
+        Self { path, what, cause }
+    }
+}
+
 /// Keeps what was acknowledged.
 pub trait Store: Send + 'static {
     /// What was committed last; nothing where nothing ever was.

@@ -248,6 +248,32 @@ async fn a_kernel_that_forgot_is_programmed_anew() {
 }
 
 #[tokio::test]
+async fn what_the_disk_refuses_is_taken_back_from_the_kernel() {
+    let mut world = World::owned().await;
+    let held = world.kernel.ruleset.borrow().clone();
+    world.full.send_replace(true);
+    let change = "{generation: 8, groups: [{id: h}], remove_nics: [owner]}";
+    let status = world.apply(change).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let said = status.message();
+    assert!(
+        said.contains("the-store") && said.contains("the disk is full"),
+        "{said}"
+    );
+    assert_eq!(*world.kernel.ruleset.borrow(), held);
+    let now = world.status().await;
+    assert_eq!((now.generation, now.revision), (Some(7), 1));
+    assert!(!now.healthy && now.unhealthy_reason.contains("the disk is full"));
+
+    world.full.send_replace(false);
+    while !world.status().await.healthy {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.apply(change).await.unwrap();
+    assert_eq!(world.status().await.generation, Some(8));
+}
+
+#[tokio::test]
 async fn reads_do_not_wait_for_a_kernel_that_hangs() {
     let mut world = World::owned().await;
     world.kernel.mood.send_replace(Mood::Hang);

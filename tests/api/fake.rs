@@ -13,6 +13,7 @@ use sgagent::{
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
     ruleset::{NicNumber, Plan, Reason, Ruleset},
+    store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::watch;
 
@@ -136,6 +137,30 @@ impl Dataplane for FakeDataplane {
 
 /// A host whose interfaces a test changes and that has every setting at 0.
 #[derive(Debug)]
+/// A store that can be told that the disk is full.
+pub(crate) struct FakeStore {
+    pub(crate) disk: Redb,
+    pub(crate) full: watch::Receiver<bool>,
+}
+
+impl Store for FakeStore {
+    async fn load(&mut self) -> Result<Saved, StoreError> {
+        self.disk.load().await
+    }
+
+    async fn commit(&mut self, before: &Saved, after: &Saved) -> Result<(), StoreError> {
+        if *self.full.borrow() {
+            let path = "the-store".into();
+            return Err(StoreError::new(
+                path,
+                "can't be written",
+                "the disk is full",
+            ));
+        }
+        self.disk.commit(before, after).await
+    }
+}
+
 pub(crate) struct FakeHost(pub(crate) watch::Receiver<Arc<Interfaces>>);
 
 impl Host for FakeHost {

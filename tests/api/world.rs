@@ -23,7 +23,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::fake::{FakeDataplane, FakeHost, Kernel, interfaces};
+use super::fake::{FakeDataplane, FakeHost, FakeStore, Kernel, interfaces};
 
 pub(crate) type Client = SecurityGroupAgentClient<Channel>;
 
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) channel: Channel,
     pub(crate) kernel: Kernel,
     pub(crate) host: watch::Sender<Arc<Interfaces>>,
+    /// Whether the disk is full.
+    pub(crate) full: watch::Sender<bool>,
     pub(crate) socket: PathBuf,
     pub(crate) tcp: std::net::SocketAddr,
     pub(crate) served: JoinHandle<()>,
@@ -76,11 +78,15 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("agent.sock");
         let (dataplane, kernel) = FakeDataplane::new();
+        let (full, seen) = watch::channel(false);
         let (host, watched) = watch::channel(interfaces(&["vnet0", "vnet1"]));
         let parts = Parts {
             dataplane,
             host: FakeHost(watched),
-            store: Redb::open(dir.path().join("store")).unwrap(),
+            store: FakeStore {
+                disk: Redb::open(dir.path().join("store")).unwrap(),
+                full: seen,
+            },
             limits,
             host_policy: policy(),
             identity: Identity {
@@ -112,6 +118,7 @@ impl World {
             channel,
             kernel,
             host,
+            full,
             socket,
             tcp: address,
             served,
