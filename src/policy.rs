@@ -55,7 +55,7 @@ fn bridges(
         let host = interfaces.link_locals.get(&link.index).unwrap_or(&none);
         let routers: BTreeSet<_> = config.routers.iter().copied().collect();
         let rules = BridgeRules {
-            number: numbering.bridge(&link.name),
+            number: numbering.bridge(&link.name, link.index),
             host_mac: crate::model::Mac::new(link.mac).ok(),
             owned_link_locals: routers.union(host).copied().collect(),
             routers,

@@ -4,7 +4,13 @@
 //! writes one NIC. A commit is on disk when it returns. The file also keeps what the
 //! host's settings were before they were changed, so that `purge` can restore them.
 
-use std::{collections::BTreeMap, future::Future, net::Ipv6Addr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -72,10 +78,11 @@ pub trait Store: Send + 'static {
 }
 
 /// A store in a redb file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Redb {
     path: PathBuf,
-    database: Arc<Database>,
+    /// Nothing after a failure: redb refuses all that follows one, and is opened anew.
+    database: Option<Database>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,36 +107,42 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl Redb {
     /// Opens the file, or makes it.
     pub fn open(path: PathBuf) -> Result<Self, StoreError> {
-        match Database::builder()
-            .set_cache_size(CACHE_OCTETS)
-            .create(&path)
-        {
+        match open(&path) {
             Ok(database) => Ok(Self {
                 path,
-                database: Arc::new(database),
+                database: Some(database),
             }),
-            Err(error) => Err(StoreError {
-                path,
-                what: "can't be opened",
-                cause: error.into(),
-            }),
+            Err(error) => Err(StoreError::new(path, "can't be opened", error)),
         }
     }
 
     async fn blocking<T: Send + 'static>(
-        &self,
+        &mut self,
         what: &'static str,
         work: impl FnOnce(&Database) -> Result<T, Cause> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
-        let done = tokio::task::spawn_blocking(move || work(&database)).await;
-        let result = done.unwrap_or_else(|stopped| Err(stopped.into()));
-        result.map_err(|cause| StoreError {
-            path: self.path.clone(),
-            what,
-            cause,
-        })
+        let (path, database) = (self.path.clone(), self.database.take());
+        let done = tokio::task::spawn_blocking(move || {
+            let database = match database {
+                Some(database) => database,
+                None => open(&path)?,
+            };
+            work(&database).map(|value| (database, value))
+        });
+        match done.await.unwrap_or_else(|stopped| Err(stopped.into())) {
+            Ok((database, value)) => {
+                self.database = Some(database);
+                Ok(value)
+            }
+            Err(cause) => Err(StoreError::new(self.path.clone(), what, cause)),
+        }
     }
+}
+
+fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+    Database::builder()
+        .set_cache_size(CACHE_OCTETS)
+        .create(path)
 }
 
 impl Store for Redb {
@@ -139,11 +152,8 @@ impl Store for Redb {
 
     async fn commit(&mut self, before: &Saved, after: &Saved) -> Result<(), StoreError> {
         let what = "can't be written";
-        let edits = Edits::between(before, after).map_err(|cause| StoreError {
-            path: self.path.clone(),
-            what,
-            cause,
-        })?;
+        let edits = Edits::between(before, after)
+            .map_err(|cause| StoreError::new(self.path.clone(), what, cause))?;
         self.blocking(what, move |database| edits.write(database))
             .await
     }

@@ -83,6 +83,10 @@ impl Host {
                 .spawn()
                 .unwrap(),
         );
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&self) {
         let until = Instant::now() + Duration::from_secs(20);
         while !self.sgctl(&["status"]).0 {
             assert!(Instant::now() < until, "the agent does not answer");
@@ -166,6 +170,58 @@ fn purge_removes_exactly_what_is_ours() {
     assert!(host.command("purge", &["br0"]).status().unwrap().success());
     assert_eq!(host.tables(), tables);
     assert_eq!(host.settings(), settings);
+}
+
+/// The store is on a file system of its own, which fills up and is emptied again.
+#[test]
+fn a_full_disk_is_told_and_got_over() {
+    let mut host = Host::new("f");
+    let state = host.files.path().join("state").display().to_string();
+    let agent = host.options(&["br0"]).join(" ");
+    let script = format!(
+        "mkdir -p {state}; mount -t tmpfs -o size=6m none {state}; exec {SGAGENT} run {agent}"
+    );
+    let child = Command::new("ip")
+        .args(["netns", "exec", &host.name, "sh", "-ec", &script])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its mounts are its own.
+    let inside = format!("/proc/{}/root{state}/rest", child.id());
+    host.agent = Some(child);
+    host.wait_until_it_answers();
+    let _ = Command::new("dd")
+        .args(["if=/dev/zero", &format!("of={inside}"), "bs=64k"])
+        .stderr(Stdio::null())
+        .status();
+    let many: Vec<_> = (0..2000)
+        .map(|i| {
+            let mac = format!("06:b2:00:01:{:02x}:{:02x}", i >> 8, i & 255);
+            format!(
+                "{{id: n{i}, mac: '{mac}', interfaces: [{{name: vnet{}}}]}}",
+                i + 100
+            )
+        })
+        .collect();
+    let file = host.files.path().join("many.yaml");
+    std::fs::write(&file, format!("nics: [{}]", many.join(",\n"))).unwrap();
+    let file = file.display().to_string();
+
+    let (ok, said) = host.sgctl(&["apply", &file]);
+    assert!(
+        !ok && said.contains("UNAVAILABLE") && said.contains("state.redb"),
+        "{said}"
+    );
+    assert!(!host.sgctl(&["status", "--check"]).0);
+    std::fs::remove_file(&inside).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while !host.sgctl(&["status", "--check"]).0 {
+        assert!(Instant::now() < until, "{}", host.sgctl(&["status"]).1);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (ok, said) = host.sgctl(&["apply", &file]);
+    assert!(ok, "{said}");
+    host.stop();
 }
 
 /// Hosts that save and restore their whole ruleset would lose all of it otherwise. (Not so

@@ -72,6 +72,8 @@ struct Trouble {
     kernel: Option<String>,
     disk: Option<String>,
     tries: u32,
+    /// When to try again; set by the first look at the trouble.
+    next: Option<Instant>,
 }
 
 impl Trouble {
@@ -79,10 +81,15 @@ impl Trouble {
         self.kernel.clone().or_else(|| self.disk.clone())
     }
 
-    fn pause(&self) -> Duration {
-        FIRST_RETRY
-            .saturating_mul(1 << self.tries.min(10))
-            .min(LAST_RETRY)
+    /// When to try again. Commands that come meanwhile don't put it off.
+    fn retry(&mut self) -> Option<Instant> {
+        if self.text().is_none() {
+            self.next = None;
+            return None;
+        }
+        let pause = FIRST_RETRY.saturating_mul(1 << self.tries.min(10));
+        let next = Instant::now() + pause.min(LAST_RETRY);
+        Some(*self.next.get_or_insert(next))
     }
 }
 
@@ -140,8 +147,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// Works until every [`Handle`] is gone. What is in the kernel stays there.
     pub async fn run(mut self) {
         loop {
-            let troubled = self.trouble.text().is_some();
-            let retry = Instant::now() + self.trouble.pause();
+            let retry = self.trouble.retry();
+            let at = retry.unwrap_or_else(Instant::now);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -154,7 +161,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                     }
                     self.reconcile().await;
                 }
-                () = sleep_until(retry), if troubled => self.retry().await,
+                () = sleep_until(at), if retry.is_some() => self.retry().await,
             }
         }
     }
@@ -343,6 +350,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     async fn retry(&mut self) {
         self.trouble.tries = self.trouble.tries.saturating_add(1);
+        self.trouble.next = None;
         if self.trouble.kernel.is_some() {
             self.reconcile().await;
         }

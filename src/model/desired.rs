@@ -9,8 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fault, FaultKind, GroupId, Interfaces, Limits, Member, Nic, NicId, Placed, Remote, Scope,
-    SecurityGroup, conflicts, interfaces::Link, nic::InterfaceSelector,
+    Fault, FaultKind, GroupId, IfName, Interfaces, Limits, Member, Nic, NicId, Placed, Remote,
+    Scope, SecurityGroup, conflicts, interfaces::Link, nic::InterfaceSelector,
 };
 
 /// The members of one group, by address.
@@ -341,13 +341,14 @@ impl Desired {
         if index.is_empty() {
             return Vec::new();
         }
-        let bridges = BridgeByPort::new(interfaces);
+        let bridges = Ports::new(interfaces);
         let placed: Vec<_> = self
             .nics
             .values()
             .map(|nic| Placed {
                 nic,
                 scope: bridges.scope(nic),
+                interfaces: bridges.interfaces(nic),
                 blamed: index.contains_key(&nic.id),
             })
             .collect();
@@ -362,25 +363,47 @@ impl Desired {
     }
 }
 
-/// Which bridge each port is on, by the port's name.
-struct BridgeByPort<'a>(BTreeMap<&'a str, &'a Link>);
+/// The ports of bridges, by name and by bridge and MAC.
+struct Ports<'a> {
+    bridge_of: BTreeMap<&'a IfName, &'a Link>,
+    by_mac: BTreeMap<(&'a IfName, [u8; 6]), &'a IfName>,
+}
 
-impl<'a> BridgeByPort<'a> {
+impl<'a> Ports<'a> {
     fn new(interfaces: &'a Interfaces) -> Self {
-        let with_bridge = |port: &'a Link| Some((port.name.as_str(), interfaces.bridge_of(port)?));
-        Self(interfaces.links.values().filter_map(with_bridge).collect())
+        let (mut bridge_of, mut by_mac) = (BTreeMap::new(), BTreeMap::new());
+        for port in interfaces.links.values() {
+            if let Some(bridge) = interfaces.bridge_of(port) {
+                bridge_of.insert(&port.name, bridge);
+                by_mac.insert((&bridge.name, port.mac), &port.name);
+            }
+        }
+        Self { bridge_of, by_mac }
     }
 
     fn scope(&self, nic: &Nic) -> Scope {
         let mut scope: BTreeSet<_> = Placed::declared_scope(nic);
         for selector in &nic.interfaces {
             if let InterfaceSelector::Name(name) = selector
-                && let Some(bridge) = self.0.get(name.as_str())
+                && let Some(bridge) = self.bridge_of.get(name)
             {
                 scope.insert(bridge.name.clone());
             }
         }
         scope
+    }
+
+    fn interfaces(&self, nic: &Nic) -> Vec<(usize, IfName)> {
+        let meant = |selector: &InterfaceSelector| match selector {
+            InterfaceSelector::Name(name) => Some(name.clone()),
+            InterfaceSelector::MacOnBridge(bridge) => {
+                let key = (bridge, nic.mac.tap().octets());
+                self.by_mac.get(&key).map(|name| (*name).clone())
+            }
+        };
+        let each = nic.interfaces.iter().enumerate();
+        each.filter_map(|(i, selector)| Some((i, meant(selector)?)))
+            .collect()
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Placed<'a> {
     pub nic: &'a Nic,
     /// Where it is.
     pub scope: Scope,
+    /// The interfaces that its selectors mean, by the selector's position.
+    pub interfaces: Vec<(usize, IfName)>,
     /// Whether to name it, rather than the other, when the two contradict each other.
     pub blamed: bool,
 }
@@ -149,11 +151,12 @@ fn interface_conflicts(nics: &[Placed<'_>]) -> Vec<Conflict> {
     let mut owner: BTreeMap<&IfName, (&Placed<'_>, String)> = BTreeMap::new();
     let mut found = Vec::new();
     for placed in nics {
-        for (i, selector) in placed.nic.interfaces.iter().enumerate() {
-            let InterfaceSelector::Name(name) = selector else {
-                continue;
+        for (i, name) in &placed.interfaces {
+            let key = match placed.nic.interfaces.get(*i) {
+                Some(InterfaceSelector::MacOnBridge(_)) => "bridge",
+                Some(InterfaceSelector::Name(_)) | None => "name",
             };
-            let claim = (placed, format!("interfaces[{i}].name"));
+            let claim = (placed, format!("interfaces[{i}].{key}"));
             match owner.get(name) {
                 Some(other) if other.0.nic.id != placed.nic.id => {
                     found.push(conflict(claim, other.clone(), &format!("interface {name}")));
@@ -278,7 +281,7 @@ fn range_conflicts(nics: &[Placed<'_>]) -> Vec<Conflict> {
                 && !(outer.shared && claim.shared)
                 && outer.placed.may_meet(claim.placed)
         };
-        for outer in around.iter().filter(meets).take(1) {
+        for outer in around.iter().filter(meets) {
             let what = if claim.range == outer.range {
                 claim.range.to_string()
             } else {

@@ -27,7 +27,6 @@ pub(super) fn bind(
         .values()
         .map(|nic| (nic.id.clone(), finder.find(nic)))
         .collect();
-    quarantine_shared_interfaces(&mut outcomes);
     quarantine_conflicts(desired, &mut outcomes);
     for (id, outcome) in &mut outcomes {
         if let Some(nic) = desired.nics.get(id)
@@ -146,37 +145,18 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// One NIC may name an interface that another finds by its MAC.
-fn quarantine_shared_interfaces(outcomes: &mut BTreeMap<NicId, Outcome>) {
-    let mut owner: BTreeMap<IfName, NicId> = BTreeMap::new();
-    for (id, outcome) in outcomes {
-        let taken = outcome
-            .bound
-            .iter()
-            .find_map(|b| Some((b, owner.get(&b.name)?)));
-        if let Some((bound, other)) = taken {
-            let reason = format!("interface {} is bound to NIC {other}", bound.name);
-            *outcome = quarantined(reason);
-            continue;
-        }
-        owner.extend(outcome.bound.iter().map(|b| (b.name.clone(), id.clone())));
-    }
-}
-
 /// What was no conflict when it was pushed can become one when interfaces move.
 fn quarantine_conflicts(desired: &Desired, outcomes: &mut BTreeMap<NicId, Outcome>) {
     let placed: Vec<_> = outcomes
         .iter()
         .filter(|(_, outcome)| outcome.state == NicState::Active)
         .filter_map(|(id, outcome)| {
-            let scope = outcome
-                .bound
-                .iter()
-                .map(|bound| bound.bridge.clone())
-                .collect();
+            let bound = outcome.bound.iter();
+            let names = bound.clone().map(|bound| bound.name.clone());
             Some(Placed {
                 nic: desired.nics.get(id)?,
-                scope,
+                scope: bound.map(|bound| bound.bridge.clone()).collect(),
+                interfaces: names.enumerate().collect(),
                 blamed: false,
             })
         })

@@ -41,8 +41,14 @@ impl Numbering {
         PolicyNumber(self.policies.number(policy, u32::MAX))
     }
 
-    pub(super) fn bridge(&mut self, name: &IfName) -> BridgeNumber {
-        let number = self.bridges.number(name, u32::from(u16::MAX));
+    /// A bridge's number follows from its index where that is free: it is a conntrack
+    /// zone, and flows live on when the agent starts anew.
+    pub(super) fn bridge(&mut self, name: &IfName, index: u32) -> BridgeNumber {
+        let max = u32::from(u16::MAX);
+        if !self.bridges.given.contains_key(name) {
+            self.bridges.last = index.saturating_sub(1) % max;
+        }
+        let number = self.bridges.number(name, max);
         BridgeNumber(u16::try_from(number).unwrap_or(u16::MAX))
     }
 

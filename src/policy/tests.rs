@@ -168,7 +168,7 @@ fn what_the_host_reveals_to_be_a_conflict_quarantines_one() {
     let other = || nic("0", "06:b2:00:00:00:02", "vnet1");
     assert_eq!(
         outcome(vec![other(), nic("a", "06:b2:00:00:00:03", "vnet1")]),
-        "quarantined interface vnet1 is bound to NIC 0"
+        "quarantined interfaces[0].name: interface vnet1 is already owned by NIC 0"
     );
     assert_eq!(
         outcome(vec![other(), nic("a", "06:b2:00:00:00:02", "vnet0")]),
@@ -182,6 +182,45 @@ fn what_the_host_reveals_to_be_a_conflict_quarantines_one() {
         ]),
         "active vnet2"
     );
+}
+
+#[test]
+fn an_interface_that_another_nic_is_found_by_cannot_be_named() {
+    let push = |desired: &Desired, nic| {
+        let delta = crate::model::Delta {
+            nics: vec![nic],
+            ..crate::model::Delta::default()
+        };
+        desired.change(&delta, &crate::model::Limits::default(), &host(HOST))
+    };
+    let by_mac = nic("b", "06:b2:00:00:00:01", "on br0");
+    let desired = push(&Desired::default(), by_mac).unwrap();
+    let faults = push(&desired, nic("a", "06:b2:00:00:00:07", "vnet0")).unwrap_err();
+    let said: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let expected = "nics[0].interfaces[0].name: interface vnet0 is already owned by NIC b";
+    assert_eq!(said, [expected]);
+}
+
+#[test]
+fn every_overlap_is_told_not_only_the_first() {
+    let owner = |id: &str, mac, interface, prefix: &str| {
+        let mut nic = nic(id, mac, interface);
+        nic.delegated_prefixes = vec![prefix.parse().unwrap()];
+        nic
+    };
+    let nics = vec![
+        owner("a", "06:b2:00:00:00:01", "vnet0", "2001:db8::/56"),
+        owner("b", "06:b2:00:00:00:02", "vnet1", "2001:db8::/60"),
+        owner("c", "06:b2:00:00:00:05", "veth5", "2001:db8::/64"),
+    ];
+    let compiled = compiled(nics, &host(HOST));
+    let active: Vec<_> = compiled
+        .ruleset
+        .nics
+        .values()
+        .map(|nic| nic.id.as_str())
+        .collect();
+    assert_eq!(active, ["a"]);
 }
 
 #[test]
