@@ -25,7 +25,7 @@ use crate::{
     },
     policy::{self, Numbering},
     sgctl,
-    store::{Redb, Saved, Store as _},
+    store::{Redb, Store as _},
     telemetry,
 };
 
@@ -106,16 +106,14 @@ pub async fn purge(config: Config) -> Result<()> {
     let saved = store.load().await?;
     let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone()).await?;
     let failed = restore_settings(&host, &saved.settings).await;
-    let rest = Saved {
-        settings: BTreeMap::new(),
-        ..saved.clone()
-    };
+    let mut rest = saved.clone();
+    rest.settings.retain(|name, _| failed.contains_key(name));
     store.commit(&saved, &rest).await?;
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        bail!("settings not restored: {}", failed.join("; "))
+    if !failed.is_empty() {
+        let why: Vec<_> = failed.into_values().collect();
+        bail!("settings not restored: {}", why.join("; "));
     }
+    Ok(())
 }
 
 /// How long the agent may go on after the listeners are closed.

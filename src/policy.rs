@@ -32,6 +32,7 @@ pub struct Compiled {
 /// gives the same output; `numbering` carries the numbers over from one to the next.
 pub fn compile(desired: &Desired, interfaces: &Interfaces, numbering: &mut Numbering) -> Compiled {
     let mut ruleset = Ruleset {
+        enforced: !interfaces.bridges.is_empty(),
         guest_patterns: interfaces.guest_patterns.clone(),
         ..Ruleset::default()
     };

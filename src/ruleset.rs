@@ -168,6 +168,8 @@ pub struct GroupRules {
 /// Everything that is to be enforced on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
+    /// Whether the configuration manages any bridge, be it there yet or not.
+    pub enforced: bool,
     /// Names of interfaces that look like a guest's.
     pub guest_patterns: Vec<IfPattern>,
     /// The managed bridges.
@@ -188,10 +190,10 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// Whether there is nothing to enforce: no bridge is managed, and the kernel holds
-    /// nothing of ours.
+    /// Whether there is nothing to enforce: the configuration manages no bridge, and the
+    /// kernel holds nothing of ours.
     pub fn is_empty(&self) -> bool {
-        self.bridges.is_empty()
+        !self.enforced
     }
 
     /// The lengths of all prefixes that NICs send from.

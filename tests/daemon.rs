@@ -224,6 +224,18 @@ fn a_full_disk_is_told_and_got_over() {
     host.stop();
 }
 
+/// A bridge that is made while the agent runs is closed from its first frame.
+#[test]
+fn guests_ports_are_closed_before_their_bridge_is_there() {
+    let mut host = Host::new("b");
+    host.sh("ip link del br0");
+    host.start(&["br0"]);
+    let rules = host.sh("nft list chain bridge sgagent guard");
+    assert!(rules.contains("goto drop_unbound"), "{rules}");
+    host.sh("ip link add br0 type bridge; ip link set br0 up; ip link del br0");
+    assert!(host.tables().contains("table bridge sgagent"));
+}
+
 /// Hosts that save and restore their whole ruleset would lose all of it otherwise. (Not so
 /// with delegated prefixes: nft 1.0.6 lists masks in concatenations without the parentheses
 /// that it wants; the README says it.)

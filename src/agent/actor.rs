@@ -257,7 +257,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// stale, or the same with other content.
     fn is_repeated(&self, change: &Change) -> Result<bool, ApplyError> {
         match (&change.generation, &self.saved.generation) {
-            (Some(given), Some(in_force)) if given == in_force => Ok(true),
+            (Some(given), Some(in_force)) if given == in_force => match self.trouble.text() {
+                None => Ok(true),
+                Some(trouble) => Err(ApplyError::Unavailable(trouble)),
+            },
             (Some(given), Some(in_force)) if given.number <= in_force.number => {
                 let (given, in_force) = (given.number, in_force.number);
                 Err(ApplyError::Generation { given, in_force })
@@ -351,15 +354,13 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn retry(&mut self) {
         self.trouble.tries = self.trouble.tries.saturating_add(1);
         self.trouble.next = None;
-        if self.trouble.kernel.is_some() {
-            self.reconcile().await;
-        }
         if self.trouble.disk.is_some() {
             match self.store.commit(&self.saved, &self.saved).await {
                 Ok(()) => self.trouble.disk = None,
                 Err(error) => self.trouble.disk = Some(error.to_string()),
             }
         }
+        self.reconcile().await;
         if self.trouble.text().is_none() {
             info!(tries = self.trouble.tries, "healthy again");
             self.trouble.tries = 0;
@@ -369,7 +370,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     /// Makes the host's settings what the rules need, each on record before it changes.
     async fn settle(&mut self, interfaces: &Interfaces) {
-        let found = self.settings.examine(&self.host, interfaces).await;
+        let found = self
+            .settings
+            .examine(&self.host, interfaces, &self.saved.settings)
+            .await;
         if found.is_empty() {
             return;
         }
@@ -395,11 +399,14 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if stale.is_empty() {
             return;
         }
-        for warning in super::settings::restore(&self.host, &stale).await {
-            warn!(warning, "a setting could not be restored");
+        let failed = super::settings::restore(&self.host, &stale).await;
+        for why in failed.values() {
+            warn!(why, "a setting could not be restored");
         }
         let mut saved = self.saved.clone();
-        saved.settings.retain(|name, _| !stale.contains_key(name));
+        saved
+            .settings
+            .retain(|name, _| failed.contains_key(name) || !stale.contains_key(name));
         match self.store.commit(&self.saved, &saved).await {
             Ok(()) => self.saved = saved,
             Err(error) => self.trouble.disk = Some(error.to_string()),
@@ -416,6 +423,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     fn view_of(&self, saved: &Saved, compiled: &Compiled, interfaces: &Interfaces) -> View {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
+        warnings.extend(status::warnings(compiled));
         View {
             desired: saved.desired.clone(),
             outcomes: compiled.outcomes.clone(),

@@ -74,7 +74,10 @@ impl Settings {
             fragment_burst,
             ..
         } = self.policy;
-        let one = (fragments_per_second * fragment_timeout + fragment_burst) * FRAGMENT_OCTETS;
+        let one = fragments_per_second
+            .saturating_mul(fragment_timeout)
+            .saturating_add(fragment_burst)
+            .saturating_mul(FRAGMENT_OCTETS);
         let all = one.saturating_mul(u64::try_from(nics).unwrap_or(u64::MAX));
         (all > self.policy.fragment_memory).then(|| {
             format!(
@@ -92,6 +95,7 @@ impl Settings {
         &mut self,
         host: &H,
         interfaces: &Interfaces,
+        on_record: &BTreeMap<String, u64>,
     ) -> Vec<Found> {
         let wanted = self.wanted(interfaces);
         let there: BTreeMap<_, _> = wanted.iter().map(|(s, _, index)| (s, index)).collect();
@@ -107,11 +111,21 @@ impl Settings {
                 continue;
             }
             match host.get(&setting).await {
+                // Connection tracking may not be loaded yet.
+                Ok(None) if matches!(setting, Setting::Frag6Timeout | Setting::Frag6HighThresh) => {
+                    let warning = format!("{setting} is not there (yet)");
+                    self.warnings.insert(setting, warning);
+                }
                 Ok(None) => {
                     self.unsupported.insert(kind(&setting));
                 }
-                Ok(Some(now)) if suffices(&setting, now, value) => {
-                    self.settled.insert(setting, index);
+                Ok(Some(now)) if now == value => self.settle(setting, index),
+                // What we did not set ourselves may be stricter or roomier.
+                Ok(Some(now))
+                    if !on_record.contains_key(&key(&setting))
+                        && suffices(&setting, now, value) =>
+                {
+                    self.settle(setting, index);
                 }
                 Ok(Some(now)) => found.push((setting, now, value)),
                 Err(error) => {
@@ -121,6 +135,15 @@ impl Settings {
         }
         self.list();
         found
+    }
+
+    /// Ports are many and lose their settings only with their bridge: they are not looked
+    /// at again. All else is, each time.
+    fn settle(&mut self, setting: Setting, index: u32) {
+        self.warnings.remove(&setting);
+        if matches!(setting, Setting::MulticastMaxGroups(_)) {
+            self.settled.insert(setting, index);
+        }
     }
 
     /// Changes settings that are on record.
@@ -233,25 +256,27 @@ pub(super) fn forget_absent(on_record: &mut BTreeMap<String, u64>, interfaces: &
     });
 }
 
-/// Puts settings back to what they were; says what could not be. An interface that is
-/// gone took its settings with it.
-pub async fn restore<H: Host>(host: &H, on_record: &BTreeMap<String, u64>) -> Vec<String> {
-    let mut failed = Vec::new();
+/// Puts settings back to what they were; says which could not be, and why. An interface
+/// that is gone took its settings with it.
+pub async fn restore<H: Host>(
+    host: &H,
+    on_record: &BTreeMap<String, u64>,
+) -> BTreeMap<String, String> {
+    let mut failed = BTreeMap::new();
     for (name, before) in on_record {
         let Ok(setting) = serde_json::from_str::<Setting>(name) else {
-            failed.push(format!("{name} is no setting that this version knows"));
+            let why = format!("{name} is no setting that this version knows");
+            failed.insert(name.clone(), why);
             continue;
         };
-        let gone = match host.get(&setting).await {
-            Ok(now) => now.is_none(),
-            Err(_) => true,
-        };
-        if gone {
+        if !matches!(host.get(&setting).await, Ok(Some(_))) {
             continue;
         }
         match host.set(&setting, *before).await {
             Ok(()) => info!(%setting, value = before, "restored a setting of the host"),
-            Err(error) => failed.push(in_full(&error)),
+            Err(error) => {
+                failed.insert(name.clone(), in_full(&error));
+            }
         }
     }
     failed

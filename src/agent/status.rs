@@ -59,6 +59,29 @@ pub(super) fn unprotected(interfaces: &Interfaces) -> Vec<String> {
     all
 }
 
+/// Guests that could take the link-local address of a router that has not spoken yet.
+pub(super) fn warnings(compiled: &Compiled) -> Vec<String> {
+    let mut all = Vec::new();
+    for nic in compiled
+        .ruleset
+        .nics
+        .values()
+        .filter(|nic| nic.any_link_local)
+    {
+        for (bridge, _) in nic.interfaces.values() {
+            let rules = compiled.ruleset.bridges.get(bridge);
+            if rules.is_some_and(|rules| rules.routers.is_empty()) {
+                all.push(format!(
+                    "NIC {} may take any link-local address, and the configuration names no \
+                     routers of bridge {bridge}: it could take a router's until that is heard",
+                    nic.id
+                ));
+            }
+        }
+    }
+    all
+}
+
 /// The managed bridges.
 pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<BridgeView> {
     let bound: BTreeSet<_> = compiled

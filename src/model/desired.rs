@@ -281,8 +281,13 @@ impl Desired {
                 faults.push(Fault::new(FaultKind::Limit, path, text));
             }
         };
-        check("nics", self.nics.len(), limits.nics, "NICs");
-        check("groups", self.groups.len(), limits.groups, "groups");
+        // A limit that was lowered must not refuse removals.
+        if !delta.nics.is_empty() {
+            check("nics", self.nics.len(), limits.nics, "NICs");
+        }
+        if !delta.groups.is_empty() {
+            check("groups", self.groups.len(), limits.groups, "groups");
+        }
         for (i, nic) in delta.nics.iter().enumerate() {
             let at = |field: &str| format!("nics[{i}].{field}");
             check(

@@ -9,7 +9,7 @@ use super::ValueError;
 /// `IFNAMSIZ` less the closing NUL (include/uapi/linux/if.h).
 const MAX: usize = 15;
 
-/// The kernel's name of an interface: 1–15 characters of `A-Za-z0-9._+@-`, more
+/// The kernel's name of an interface: 1–15 characters of `A-Za-z0-9._+-`, more
 /// narrow than what the kernel takes (net/core/dev.c `dev_valid_name`), so that a
 /// name needs no quoting in any text that it gets into.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl IfName {
 }
 
 fn allowed(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '@' | '-')
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-')
 }
 
 impl FromStr for IfName {
@@ -105,6 +105,11 @@ impl FromStr for IfPattern {
                 "{text:?} is no interface name, nor the beginning of one with a closing *"
             ))
         })?;
+        if open && stem.len() >= MAX {
+            return Err(ValueError::new(format!(
+                "{text:?} has {MAX} characters and a *, which no longer name can have"
+            )));
+        }
         Ok(Self {
             stem: stem.to_owned(),
             open,
@@ -165,7 +170,7 @@ mod tests {
         let exact: IfPattern = "br0".parse().unwrap();
         assert!(exact.matches(&"br0".parse().unwrap()));
         assert!(!exact.matches(&"br01".parse().unwrap()));
-        for bad in ["*", "v*n", ""] {
+        for bad in ["*", "v*n", "", "0123456789abcde*"] {
             assert!(bad.parse::<IfPattern>().is_err(), "{bad:?}");
         }
     }

@@ -42,6 +42,21 @@ fn g13_any_unowned_link_local_passes() {
     net.passes(&from(B, own(2)), R);
 }
 
+/// No configuration names the router: that it has spoken is enough, even where a guest
+/// was first.
+#[test]
+fn g9_any_unowned_is_not_the_address_of_a_router_that_was_heard() {
+    let mut net = plan().nics([any(A), nic(B)]).start();
+    net.passes(&A.claims(R.ll).src(R.ll), R);
+    net.passes(&from(A, R.ll), R);
+    net.passes(&R.advertises(), B);
+    net.dropped(&A.claims(R.ll).src(R.ll));
+    net.dropped(&A.claims(R.ll).src(own(1)));
+    net.dropped(&A.probes(R.ll));
+    net.dropped(&from(A, R.ll));
+    net.passes(&from(A, own(1)), R);
+}
+
 #[test]
 fn g13_any_unowned_is_link_local_only() {
     let mut net = net();
