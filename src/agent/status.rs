@@ -30,8 +30,8 @@ pub(super) fn limitations(unsupported: &BTreeSet<&'static str>) -> Vec<String> {
     }
     if unsupported.contains("no_linklocal_learn") {
         all.push(
-            "this kernel has no no_linklocal_learn (Linux 5.0): the bridge learns from frames to \
-             01:80:c2:00:00:0x (packet-policy G0)"
+            "this kernel has no no_linklocal_learn (Linux 5.0): between a port's appearance and its \
+             netdev rule the bridge learns from frames to 01:80:c2:00:00:0x (packet-policy G0)"
                 .to_owned(),
         );
     }

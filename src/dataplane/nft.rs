@@ -5,6 +5,10 @@
 //! replaces our tables whole in one transaction; after that a plan becomes the edits
 //! between the fragments of each object before and after ([`batch`]): elements only,
 //! as JSON ([`json`]), unless groups or prefix lengths change, which is text.
+//!
+//! The table of the guests' ports ([`skeleton::ports`]) is the exception: it names
+//! devices, one that vanished fails its transaction, and so it has one of its own, after
+//! the other. Until that one is made, a new port is closed or bound all the same.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
