@@ -206,7 +206,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let summary = desired.summary(&self.saved.desired);
         let mut numbering = self.numbering.clone();
         let compiled = compile(&desired, &interfaces, &mut numbering);
-        let plan = self.plan(&Arc::new(compiled.ruleset.clone()));
+        let ruleset = Arc::new(compiled.ruleset.clone());
         if !change.dry_run {
             self.settle(&interfaces).await;
         }
@@ -220,16 +220,16 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if change.dry_run {
             return Ok(Applied {
                 summary,
-                plan: self.dataplane.preview(&plan),
+                plan: self.dataplane.preview(&self.plan(&ruleset)),
                 view: Arc::new(self.view_of(&saved, &compiled, &interfaces)),
             });
         }
-        self.program(&plan).await?;
+        self.program(&ruleset).await?;
         self.persist(saved).await?;
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
         self.numbering = numbering;
         self.compiled = compiled;
-        self.ruleset = plan.to;
+        self.ruleset = ruleset;
         let generation = self.saved.generation.as_ref().map(|g| g.number);
         let nics = self.saved.desired.nics.len();
         info!(revision = self.saved.revision, generation, nics, "applied");
@@ -276,36 +276,44 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         }
     }
 
-    /// Carries out a plan. Where the kernel refuses, what was acknowledged is put back
-    /// in force, whatever the kernel holds: it may not be what we think.
-    async fn program(&mut self, plan: &Plan) -> Result<(), ApplyError> {
-        match self.dataplane.apply(plan).await {
-            Ok(()) => {
-                self.kernel = Some(Arc::clone(&plan.to));
-                self.trouble.kernel = None;
-                Ok(())
-            }
-            Err(error) => {
-                error!(%error, "a change was not programmed");
-                self.kernel = None;
-                let refused = ApplyError::Unavailable(error.to_string());
-                self.restore().await;
-                self.publish();
-                Err(refused)
-            }
+    /// Puts a ruleset in force, from what the kernel is known to hold. After a failure
+    /// that is not known any more.
+    async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
+        let plan = self.plan(to);
+        let done = self.dataplane.apply(&plan).await;
+        self.kernel = done.is_ok().then_some(plan.to);
+        if done.is_ok() {
+            self.trouble.kernel = None;
         }
+        done
+    }
+
+    /// Replaces whatever the kernel holds by what was acknowledged.
+    async fn restore(&mut self) {
+        self.kernel = None;
+        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
+            self.failed(&error);
+        }
+    }
+
+    /// Puts a change in force. Where the kernel refuses, what was acknowledged is put
+    /// back, whatever the kernel holds: it may not be what we think.
+    async fn program(&mut self, to: &Arc<Ruleset>) -> Result<(), ApplyError> {
+        let Err(error) = self.enforce(to).await else {
+            return Ok(());
+        };
+        error!(%error, "a change was not programmed");
+        self.restore().await;
+        self.publish();
+        Err(ApplyError::Unavailable(error.to_string()))
     }
 
     /// Takes the kernel back to what was acknowledged, after the disk refused.
     async fn take_back(&mut self, cause: &StoreError) -> ApplyError {
         error!(error = %cause, "a change could not be written to disk and is taken back");
         self.trouble.disk = Some(cause.to_string());
-        let plan = self.plan(&Arc::clone(&self.ruleset));
-        if let Err(error) = self.dataplane.apply(&plan).await {
-            self.kernel = None;
+        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
             self.failed(&error);
-        } else {
-            self.kernel = Some(Arc::clone(&plan.to));
         }
         self.publish();
         ApplyError::Unavailable(cause.to_string())
@@ -319,31 +327,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
         self.ruleset = Arc::new(compiled.ruleset.clone());
         self.compiled = compiled;
-        let plan = self.plan(&Arc::clone(&self.ruleset));
-        match self.dataplane.apply(&plan).await {
-            Ok(()) => {
-                self.kernel = Some(Arc::clone(&plan.to));
-                self.trouble.kernel = None;
-            }
-            Err(error) => {
-                warn!(%error, "the rules could not be changed and are replaced");
-                self.kernel = None;
-                self.restore().await;
-            }
+        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
+            warn!(%error, "the rules could not be changed and are replaced");
+            self.restore().await;
         }
         self.publish();
-    }
-
-    /// Replaces whatever the kernel holds by what was acknowledged.
-    async fn restore(&mut self) {
-        let plan = Plan::replace(&self.ruleset);
-        match self.dataplane.apply(&plan).await {
-            Ok(()) => {
-                self.kernel = Some(Arc::clone(&plan.to));
-                self.trouble.kernel = None;
-            }
-            Err(error) => self.failed(&error),
-        }
     }
 
     fn failed(&mut self, error: &DataplaneError) {
