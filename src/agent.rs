@@ -12,6 +12,7 @@
 //! meanwhile.
 
 mod actor;
+mod change;
 mod drops;
 mod handle;
 mod settings;

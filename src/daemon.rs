@@ -20,8 +20,8 @@ use crate::{
     grpc::{self, Listener, ServeOptions, serve},
     link::Netlink,
     model::{
-        BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind, Nic,
-        NicState,
+        BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind,
+        Located, Nic, NicState,
     },
     policy::{self, Numbering},
     sgctl,
@@ -185,20 +185,19 @@ pub fn compile(file: &Path, config: &Config) -> Result<()> {
         .into_parts()
         .0
         .delta;
-    let interfaces = imagine(&delta.nics, config)?;
+    let host = Arc::new(Located::from(imagine(&delta.nics, config)?));
     let desired = Desired::default()
-        .change(&delta, &config.model_limits(), &interfaces)
+        .change(&delta, &config.model_limits(), &host)
         .map_err(faults)?;
-    let compiled = policy::compile(&desired, &interfaces, &mut Numbering::default());
+    let compiled = policy::compile(&desired, &host, &mut Numbering::default());
     for (id, outcome) in &compiled.outcomes {
         if let NicState::Quarantined(reason) | NicState::Pending(reason) = &outcome.state {
             println!("# NIC {id} is left out: {reason}");
         }
     }
-    let ruleset = Arc::new(compiled.ruleset);
     print!(
         "{}",
-        Nft::new(config.nft.clone(), config.parameters()).render(&ruleset)
+        Nft::new(config.nft.clone(), config.parameters()).render(&compiled.ruleset)
     );
     Ok(())
 }

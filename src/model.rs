@@ -9,24 +9,30 @@
 //! host; [`Interfaces`] is what the host has.
 
 mod desired;
+mod difference;
 mod group;
 mod id;
 mod ifname;
 mod interfaces;
+mod located;
 mod mac;
+mod nearby;
 mod nic;
 mod outcome;
 mod prefix;
 mod validate;
 
 pub use desired::{Delta, Desired, Generation, Members, MembersDelta, Summary, Tally};
+pub use difference::{Difference, differences};
 pub use group::{
     Direction, GroupRule, Icmpv6Match, Member, PortRange, Protocol, Remote, SecurityGroup,
 };
 pub use id::{GroupId, Label, NicId};
 pub use ifname::{IfName, IfPattern};
 pub use interfaces::{BridgeConfig, Interfaces, Link, LinkKind};
+pub use located::Located;
 pub use mac::Mac;
+pub use nearby::Nearby;
 pub use nic::{
     DefaultAction, InterfaceSelector, Ipv4Mode, LinkLocal, Nic, OwnedAddress, Permission,
 };

@@ -6,70 +6,86 @@
 //! something on the host contradicts is quarantined; what is left out carries nothing,
 //! because a port that no NIC is bound to is closed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    model::{Desired, Interfaces, NicId, NicState, Outcome},
+    model::{Desired, IfName, Located, Mac, NicId, NicState, Outcome},
     ruleset::{BridgeRules, PortRole, Ruleset},
 };
 
 mod binding;
 mod groups;
+mod next;
 mod numbering;
 
 pub use numbering::Numbering;
 
-/// What [`compile`] makes.
+/// What became of each NIC.
+pub type Outcomes = BTreeMap<NicId, Arc<Outcome>>;
+
+/// What [`compile`] makes, and what it made it of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compiled {
+    /// What is wanted.
+    pub desired: Desired,
+    /// What there is.
+    pub host: Arc<Located>,
     /// What is to be enforced.
-    pub ruleset: Ruleset,
+    pub ruleset: Arc<Ruleset>,
     /// What became of each NIC.
-    pub outcomes: BTreeMap<NicId, Outcome>,
+    pub outcomes: Outcomes,
 }
 
 /// Makes what is to be enforced of what is wanted and what there is. The same input
 /// gives the same output; `numbering` carries the numbers over from one to the next.
-pub fn compile(desired: &Desired, interfaces: &Interfaces, numbering: &mut Numbering) -> Compiled {
+pub fn compile(desired: &Desired, host: &Arc<Located>, numbering: &mut Numbering) -> Compiled {
     let mut ruleset = Ruleset {
-        enforced: !interfaces.bridges.is_empty(),
-        guest_patterns: interfaces.guest_patterns.clone(),
+        enforced: !host.bridges.is_empty(),
+        guest_patterns: host.guest_patterns.clone(),
         ..Ruleset::default()
     };
-    ruleset.bridges = bridges(interfaces, numbering);
-    let outcomes = binding::bind(desired, interfaces, &ruleset.bridges);
+    ruleset.bridges = bridges(host, numbering);
+    let outcomes = binding::bind(desired, host, &ruleset.bridges);
     binding::add_nics(&mut ruleset, desired, &outcomes, numbering);
     groups::add(&mut ruleset, desired, numbering);
-    add_ports(&mut ruleset, interfaces, &outcomes);
+    add_ports(&mut ruleset, host, &outcomes);
     own_link_locals(&mut ruleset);
+    ruleset.measure();
     numbering.forget_all_but(&ruleset, desired);
-    Compiled { ruleset, outcomes }
+    Compiled {
+        desired: desired.clone(),
+        host: Arc::clone(host),
+        ruleset: Arc::new(ruleset),
+        outcomes,
+    }
 }
 
-fn bridges(
-    interfaces: &Interfaces,
-    numbering: &mut Numbering,
-) -> BTreeMap<crate::model::IfName, BridgeRules> {
+type Bridges = BTreeMap<IfName, Arc<BridgeRules>>;
+
+fn bridges(host: &Located, numbering: &mut Numbering) -> Bridges {
     let none = BTreeSet::new();
     let mut all = BTreeMap::new();
-    for (link, config) in interfaces.managed_bridges() {
-        let host = interfaces.link_locals.get(&link.index).unwrap_or(&none);
+    for (link, config) in host.managed_bridges() {
+        let own = host.link_locals.get(&link.index).unwrap_or(&none);
         let routers: BTreeSet<_> = config.routers.iter().copied().collect();
         let rules = BridgeRules {
             number: numbering.bridge(&link.name, link.index),
-            host_mac: crate::model::Mac::new(link.mac).ok(),
-            owned_link_locals: routers.union(host).copied().collect(),
+            host_mac: Mac::new(link.mac).ok(),
+            owned_link_locals: routers.union(own).copied().collect(),
             routers,
             dhcpv6_servers: config.dhcpv6_servers.iter().copied().collect(),
         };
-        all.insert(link.name.clone(), rules);
+        all.insert(link.name.clone(), Arc::new(rules));
     }
     all
 }
 
 /// Every port of a managed bridge has a role; so has every interface elsewhere that
 /// looks like a guest's, because the skeleton closes such names on all bridges.
-fn add_ports(ruleset: &mut Ruleset, interfaces: &Interfaces, outcomes: &BTreeMap<NicId, Outcome>) {
+fn add_ports(ruleset: &mut Ruleset, host: &Located, outcomes: &Outcomes) {
     if ruleset.is_empty() {
         return;
     }
@@ -78,12 +94,13 @@ fn add_ports(ruleset: &mut Ruleset, interfaces: &Interfaces, outcomes: &BTreeMap
         .flat_map(|outcome| &outcome.bound)
         .map(|bound| &bound.name)
         .collect();
-    for link in interfaces.links.values() {
-        let bridge = interfaces.bridge_of(link);
-        let managed = bridge.and_then(|b| Some((b, interfaces.config_of(&b.name)?)));
-        let guest = interfaces.looks_like_guest(&link.name);
+    let mut guest_ports = BTreeSet::new();
+    for link in host.links.values() {
+        let bridge = host.bridge_of(link);
+        let managed = bridge.and_then(|b| Some((b, host.config_of(&b.name)?)));
+        let guest = host.looks_like_guest(&link.name);
         let role = match managed {
-            Some((_, config)) if interfaces.is_uplink(link, config) => Some(PortRole::Uplink),
+            Some((_, config)) if host.is_uplink(link, config) => Some(PortRole::Uplink),
             Some(_) if bound.contains(&link.name) => None,
             Some(_) => (!guest).then_some(PortRole::Closed),
             None => (guest && bridge.is_some()).then_some(PortRole::Unmanaged),
@@ -92,11 +109,12 @@ fn add_ports(ruleset: &mut Ruleset, interfaces: &Interfaces, outcomes: &BTreeMap
             ruleset.ports.insert(link.name.clone(), role);
         }
         if let Some((_, config)) = managed
-            && !interfaces.is_uplink(link, config)
+            && !host.is_uplink(link, config)
         {
-            ruleset.guest_ports.insert(link.name.clone());
+            guest_ports.insert(link.name.clone());
         }
     }
+    ruleset.guest_ports = Arc::new(guest_ports);
 }
 
 /// A guest that may take any link-local address may not take a neighbour's.
@@ -108,7 +126,7 @@ fn own_link_locals(ruleset: &mut Ruleset) {
                     .on_link
                     .iter()
                     .filter(|a| crate::model::is_link_local(**a));
-                rules.owned_link_locals.extend(own);
+                Arc::make_mut(rules).owned_link_locals.extend(own);
             }
         }
     }

@@ -165,6 +165,15 @@ pub struct GroupRules {
     pub rules: Vec<Allow>,
 }
 
+/// The lengths of the prefixes in use: each costs the kernel a map and a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lengths {
+    /// Of all prefixes that NICs send from.
+    pub source: BTreeSet<u8>,
+    /// Of those that are a NIC's own on the link.
+    pub on_link: BTreeSet<u8>,
+}
+
 /// Everything that is to be enforced on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
@@ -173,12 +182,12 @@ pub struct Ruleset {
     /// Names of interfaces that look like a guest's.
     pub guest_patterns: Vec<IfPattern>,
     /// The managed bridges.
-    pub bridges: BTreeMap<IfName, BridgeRules>,
+    pub bridges: BTreeMap<IfName, Arc<BridgeRules>>,
     /// Ports that no NIC is bound to.
     pub ports: BTreeMap<IfName, PortRole>,
     /// Every port of a managed bridge but the uplinks, for what must be dropped before
     /// the bridge sees it (G0).
-    pub guest_ports: BTreeSet<IfName>,
+    pub guest_ports: Arc<BTreeSet<IfName>>,
     /// The groups.
     pub groups: BTreeMap<GroupNumber, GroupRules>,
     /// The groups' members.
@@ -187,6 +196,8 @@ pub struct Ruleset {
     pub policies: BTreeMap<PolicyNumber, Policy>,
     /// The NICs that are bound.
     pub nics: BTreeMap<NicNumber, Arc<NicRules>>,
+    /// The lengths of their prefixes.
+    pub lengths: Lengths,
 }
 
 impl Ruleset {
@@ -196,20 +207,18 @@ impl Ruleset {
         !self.enforced
     }
 
-    /// The lengths of all prefixes that NICs send from.
-    pub fn source_lengths(&self) -> BTreeSet<u8> {
-        let delegated = self.nics.values().flat_map(|nic| nic.delegated.iter());
-        delegated
-            .map(Prefix::length)
-            .chain(self.on_link_lengths())
-            .collect()
-    }
-
-    /// The lengths of all prefixes that are a NIC's own on the link.
-    pub fn on_link_lengths(&self) -> BTreeSet<u8> {
-        self.nics
-            .values()
-            .filter_map(|nic| nic.on_link_prefix.map(|p| p.length()))
-            .collect()
+    /// Finds out which prefix lengths are in use.
+    pub fn measure(&mut self) {
+        let mut lengths = Lengths::default();
+        for nic in self.nics.values() {
+            lengths
+                .source
+                .extend(nic.delegated.iter().map(Prefix::length));
+            if let Some(prefix) = nic.on_link_prefix {
+                lengths.source.insert(prefix.length());
+                lengths.on_link.insert(prefix.length());
+            }
+        }
+        self.lengths = lengths;
     }
 }

@@ -15,7 +15,9 @@ use std::{
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::model::{Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup};
+use crate::model::{
+    Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup, differences,
+};
 
 /// The format of the file; another one is refused.
 const FORMAT: u32 = 1;
@@ -257,15 +259,10 @@ fn rows<'a, K: Ord, V: Serialize + PartialEq>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> Result<Vec<Row<'a, K>>, serde_json::Error> {
-    let mut all: Vec<_> = old
-        .keys()
-        .filter(|key| !new.contains_key(key))
-        .map(|key| (key, None))
-        .collect();
-    for (key, value) in new {
-        if old.get(key) != Some(value) {
-            all.push((key, Some(serde_json::to_vec(value)?)));
-        }
+    let mut all = Vec::new();
+    for found in differences(old, new) {
+        let row = found.new.map(serde_json::to_vec).transpose()?;
+        all.push((found.key, row));
     }
     Ok(all)
 }

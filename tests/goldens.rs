@@ -19,13 +19,13 @@ use sgagent::{
         nft::{Nft, Parameters},
     },
     grpc::convert,
-    model::{BridgeConfig, Desired, Interfaces, Limits, Link, LinkKind, NicState},
+    model::{BridgeConfig, Desired, Interfaces, Limits, Link, LinkKind, Located, NicState},
     policy::{Numbering, compile},
     ruleset::Plan,
     sgctl::document,
 };
 
-fn interfaces() -> Interfaces {
+fn host() -> Arc<Located> {
     let mut links = BTreeMap::new();
     let mut add = |name: &str, mac: [u8; 6], master: Option<u32>, kind: LinkKind| {
         let index = u32::try_from(links.len() + 1).unwrap();
@@ -58,7 +58,7 @@ fn interfaces() -> Interfaces {
         Some(1),
         LinkKind::Other,
     );
-    Interfaces {
+    let host = Interfaces {
         links,
         link_locals: BTreeMap::new(),
         bridges: vec![BridgeConfig {
@@ -68,7 +68,8 @@ fn interfaces() -> Interfaces {
             dhcpv6_servers: Vec::new(),
         }],
         guest_patterns: vec!["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
-    }
+    };
+    Arc::new(host.into())
 }
 
 fn desired(file: &Path) -> Desired {
@@ -77,22 +78,22 @@ fn desired(file: &Path) -> Desired {
     let request = document::sync(&name, &text).unwrap_or_else(|e| panic!("{e}"));
     let delta = convert::sync(request).expect(&name).into_parts().0.delta;
     Desired::default()
-        .change(&delta, &Limits::default(), &interfaces())
+        .change(&delta, &Limits::default(), &host())
         .expect(&name)
 }
 
 fn render(before: Option<&Path>, scenario: &Path) -> String {
-    let (interfaces, mut numbering) = (interfaces(), Numbering::default());
+    let mut numbering = Numbering::default();
     let from = before.map(desired).unwrap_or_default();
-    let from = compile(&from, &interfaces, &mut numbering);
-    let to = compile(&desired(scenario), &interfaces, &mut numbering);
+    let from = compile(&from, &host(), &mut numbering);
+    let to = compile(&desired(scenario), &host(), &mut numbering);
     let mut text = String::new();
     for (id, outcome) in &to.outcomes {
         if let NicState::Pending(reason) | NicState::Quarantined(reason) = &outcome.state {
             writeln!(text, "# {id}: {reason}").unwrap();
         }
     }
-    let plan = Plan::between(&Arc::new(from.ruleset), &Arc::new(to.ruleset));
+    let plan = Plan::between(&from.ruleset, &to.ruleset);
     let nft = Nft::new("nft".into(), Parameters::default());
     for line in nft.preview(&plan) {
         writeln!(text, "{line}").unwrap();

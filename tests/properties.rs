@@ -20,9 +20,9 @@ use sgagent::{
     },
     model::{
         BridgeConfig, DefaultAction, Delta, Desired, Direction, GroupRule, Icmpv6Match,
-        InterfaceSelector, Interfaces, Ipv4Mode, Label, Limits, Link, LinkKind, LinkLocal, Mac,
-        Member, MembersDelta, Nic, OwnedAddress, Permission, PortRange, Prefix, Protocol, Remote,
-        SecurityGroup,
+        InterfaceSelector, Interfaces, Ipv4Mode, Label, Limits, Link, LinkKind, LinkLocal, Located,
+        Mac, Member, MembersDelta, Nic, NicId, OwnedAddress, Permission, PortRange, Prefix,
+        Protocol, Remote, SecurityGroup,
     },
     policy::{Numbering, compile},
     ruleset::{Plan, Ruleset},
@@ -31,7 +31,7 @@ use sgagent::{
 const NICS: u8 = 5;
 const GROUPS: u8 = 4;
 
-fn interfaces() -> Interfaces {
+fn host() -> Arc<Located> {
     let link = |index: u32, name: &str, mac, master, kind| {
         let name = name.parse().unwrap();
         let multicast_snooping = false;
@@ -58,7 +58,7 @@ fn interfaces() -> Interfaces {
             LinkKind::Other,
         )]);
     }
-    Interfaces {
+    let host = Interfaces {
         links,
         link_locals: BTreeMap::new(),
         bridges: vec![BridgeConfig {
@@ -68,7 +68,8 @@ fn interfaces() -> Interfaces {
             dhcpv6_servers: Vec::new(),
         }],
         guest_patterns: vec!["vnet*".parse().unwrap()],
-    }
+    };
+    Arc::new(host.into())
 }
 
 fn prefix(text: &str) -> Prefix {
@@ -198,7 +199,7 @@ fn delta() -> impl Strategy<Value = Delta> {
 
 fn desired(delta: &Delta) -> Desired {
     Desired::default()
-        .change(delta, &Limits::default(), &interfaces())
+        .change(delta, &Limits::default(), &host())
         .unwrap()
 }
 
@@ -266,7 +267,7 @@ impl Model {
 
 /// An agent that manages br0 and knows no NIC.
 fn nothing(numbering: &mut Numbering) -> Arc<Ruleset> {
-    Arc::new(compile(&Desired::default(), &interfaces(), numbering).ruleset)
+    compile(&Desired::default(), &host(), numbering).ruleset
 }
 
 proptest! {
@@ -275,10 +276,10 @@ proptest! {
     #[test]
     fn the_same_again_is_no_change(delta in delta()) {
         let mut numbering = Numbering::default();
-        let once = compile(&desired(&delta), &interfaces(), &mut numbering);
-        let again = compile(&desired(&delta), &interfaces(), &mut numbering);
+        let once = compile(&desired(&delta), &host(), &mut numbering);
+        let again = compile(&desired(&delta), &host(), &mut numbering);
         prop_assert_eq!(&once, &again);
-        let plan = Plan::between(&Arc::new(once.ruleset), &Arc::new(again.ruleset));
+        let plan = Plan::between(&once.ruleset, &again.ruleset);
         prop_assert!(plan.is_empty());
         prop_assert!(nft().preview(&plan).is_empty());
     }
@@ -291,8 +292,51 @@ proptest! {
         other.nics.rotate_left(turn.min(nics - 1));
         other.groups.rotate_left(turn.min(groups - 1));
         other.members.reverse();
-        let compiled = |delta| compile(&desired(delta), &interfaces(), &mut Numbering::default());
+        let compiled = |delta| compile(&desired(delta), &host(), &mut Numbering::default());
         prop_assert_eq!(compiled(&delta), compiled(&other));
+    }
+
+    /// Which of two lots of NICs each is of, if any; and some take what another has.
+    #[test]
+    fn a_step_leads_where_a_fresh_start_leads(
+        first in delta(), second in delta(),
+        choice in prop::collection::vec(0..4u8, usize::from(NICS)),
+        thefts in prop::collection::vec((0..NICS, 0..NICS, any::<bool>()), 0..3),
+        steps in 1..4usize,
+    ) {
+        let lots = [desired(&first), desired(&second)];
+        let mut numbering = Numbering::default();
+        let mut now = compile(&lots[0], &host(), &mut numbering);
+        for step in 0..steps {
+            let mut next = lots[0].clone();
+            for (i, choice) in choice.iter().cycle().skip(step).take(usize::from(NICS)).enumerate() {
+                let id: NicId = format!("n{i}").parse().unwrap();
+                match (choice, lots[1].nics.get(&id)) {
+                    (0, _) => drop(next.nics.remove(&id)),
+                    (1, Some(other)) => drop(next.nics.insert(id, Arc::clone(other))),
+                    _ => {}
+                }
+            }
+            for (thief, victim, mac) in thefts.iter().skip(step) {
+                let (thief, victim) = (next.nics.values().nth((*thief).into()), next.nics.values().nth((*victim).into()));
+                if let (Some(thief), Some(victim)) = (thief, victim) {
+                    let mut stolen = Nic::clone(thief);
+                    stolen.addresses.clone_from(&victim.addresses);
+                    if *mac {
+                        stolen.interfaces.clone_from(&victim.interfaces);
+                    }
+                    next.nics.insert(stolen.id.clone(), Arc::new(stolen));
+                }
+            }
+            if step == 1 {
+                next.members = lots[1].members.clone();
+            }
+            let mut afresh = numbering.clone();
+            let expected = compile(&next, &host(), &mut afresh);
+            now = now.next(&next, &mut numbering);
+            prop_assert_eq!(&now, &expected);
+            prop_assert_eq!(&numbering, &afresh);
+        }
     }
 
     #[test]
@@ -302,7 +346,7 @@ proptest! {
         let mut in_steps = Model::default();
         let mut now = Arc::clone(&base);
         for delta in &steps {
-            let next = Arc::new(compile(&desired(delta), &interfaces(), &mut numbering).ruleset);
+            let next = compile(&desired(delta), &host(), &mut numbering).ruleset;
             in_steps.carry_out(&Plan::between(&now, &next));
             now = next;
         }
@@ -318,7 +362,7 @@ proptest! {
 
     #[test]
     fn only_own_addresses_are_bound(delta in delta()) {
-        let compiled = compile(&desired(&delta), &interfaces(), &mut Numbering::default());
+        let compiled = compile(&desired(&delta), &host(), &mut Numbering::default());
         for rules in compiled.ruleset.nics.values() {
             let nic = delta.nics.iter().find(|nic| nic.id == rules.id).unwrap();
             let mut own: BTreeSet<_> = nic.addresses.iter().map(|a| a.address).collect();
@@ -379,8 +423,7 @@ proptest! {
                 let mut now = nothing(&mut numbering);
                 nft.apply(&Plan::replace(&now)).await.unwrap();
                 for delta in &steps {
-                    let next = compile(&desired(delta), &interfaces(), &mut numbering).ruleset;
-                    let next = Arc::new(next);
+                    let next = compile(&desired(delta), &host(), &mut numbering).ruleset;
                     nft.apply(&Plan::between(&now, &next)).await.unwrap();
                     now = next;
                 }

@@ -9,13 +9,13 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Applied, ApplyError, Change, Handle, HostPolicy, Identity, ReadError, View, drops,
-    handle::Command, settings::Settings, status,
+    Handle, HostPolicy, Identity, ReadError, View, drops, handle::Command, settings::Settings,
+    status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     link::Host,
-    model::{Interfaces, Limits, Summary},
+    model::{Interfaces, Limits, Located},
     policy::{Compiled, Numbering, compile},
     ruleset::{Plan, Ruleset},
     store::{Saved, Store, StoreError},
@@ -48,36 +48,37 @@ pub struct Parts<D, H, S> {
 /// The agent's task.
 #[derive(Debug)]
 pub struct Agent<D, H, S> {
-    dataplane: D,
+    pub(super) dataplane: D,
     host: H,
-    store: S,
-    limits: Limits,
+    pub(super) store: S,
+    pub(super) limits: Limits,
     identity: Identity,
     settings: Settings,
-    interfaces: watch::Receiver<Arc<Interfaces>>,
-    commands: mpsc::Receiver<Command>,
-    view: watch::Sender<Arc<View>>,
-    saved: Saved,
-    numbering: Numbering,
-    compiled: Compiled,
-    ruleset: Arc<Ruleset>,
+    pub(super) interfaces: watch::Receiver<Arc<Interfaces>>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) view: watch::Sender<Arc<View>>,
+    pub(super) saved: Saved,
+    pub(super) numbering: Numbering,
+    pub(super) compiled: Arc<Compiled>,
     /// What the kernel is known to hold.
     kernel: Option<Arc<Ruleset>>,
-    trouble: Trouble,
+    pub(super) trouble: Trouble,
+    /// Whether the last changes came together, and more are likely to.
+    pub(super) crowded: bool,
 }
 
 /// What is wrong, and when to try again.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(super) struct Trouble {
     kernel: Option<String>,
-    disk: Option<String>,
+    pub(super) disk: Option<String>,
     tries: u32,
     /// When to try again; set by the first look at the trouble.
     next: Option<Instant>,
 }
 
 impl Trouble {
-    fn text(&self) -> Option<String> {
+    pub(super) fn text(&self) -> Option<String> {
         self.kernel.clone().or_else(|| self.disk.clone())
     }
 
@@ -121,10 +122,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             view,
             saved,
             numbering: Numbering::default(),
-            compiled: Compiled::default(),
-            ruleset: Arc::default(),
+            compiled: Arc::default(),
             kernel: None,
             trouble: Trouble::default(),
+            crowded: false,
         };
         agent.forget_settings().await;
         agent.reconcile().await;
@@ -151,6 +152,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             let at = retry.unwrap_or_else(Instant::now);
             tokio::select! {
                 command = self.commands.recv() => match command {
+                    Some(Command::Apply(change, reply)) => {
+                        let next = self.changes((change, reply)).await;
+                        if let Some(command) = next {
+                            self.obey(command).await;
+                        }
+                    }
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
@@ -169,10 +176,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn obey(&mut self, command: Command) {
         // Nobody may be waiting for the answer any more; the change counts all the same.
         match command {
-            Command::Apply(change, reply) => {
-                let answer = self.change(*change).await;
-                let _ = reply.send(answer);
-            }
+            Command::Apply(change, reply) => self.alone(*change, reply).await,
             Command::Drops(reply) => {
                 let counted = self.dataplane.drops().await;
                 let answer = counted
@@ -189,87 +193,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let _ = reply.send(text.map_err(|error| ReadError(error.to_string())));
     }
 
-    async fn change(&mut self, change: Change) -> Result<Applied, ApplyError> {
-        if self.is_repeated(&change)? {
-            return Ok(Applied {
-                summary: Summary::default(),
-                plan: Vec::new(),
-                view: Arc::clone(&self.view.borrow()),
-            });
-        }
-        let interfaces = Arc::clone(&self.interfaces.borrow());
-        let desired = self
-            .saved
-            .desired
-            .change(&change.delta, &self.limits, &interfaces)
-            .map_err(ApplyError::Faults)?;
-        let summary = desired.summary(&self.saved.desired);
-        let mut numbering = self.numbering.clone();
-        let compiled = compile(&desired, &interfaces, &mut numbering);
-        let ruleset = Arc::new(compiled.ruleset.clone());
-        if !change.dry_run {
-            self.settle(&interfaces).await;
-        }
-        let grown = u64::from(summary != Summary::default());
-        let saved = Saved {
-            desired,
-            generation: change.generation.or_else(|| self.saved.generation.clone()),
-            revision: self.saved.revision + grown,
-            settings: self.saved.settings.clone(),
-        };
-        if change.dry_run {
-            return Ok(Applied {
-                summary,
-                plan: self.dataplane.preview(&self.plan(&ruleset)),
-                view: Arc::new(self.view_of(&saved, &compiled, &interfaces)),
-            });
-        }
-        self.program(&ruleset).await?;
-        self.persist(saved).await?;
-        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
-        self.numbering = numbering;
-        self.compiled = compiled;
-        self.ruleset = ruleset;
-        let generation = self.saved.generation.as_ref().map(|g| g.number);
-        let nics = self.saved.desired.nics.len();
-        info!(revision = self.saved.revision, generation, nics, "applied");
-        Ok(Applied {
-            summary,
-            plan: Vec::new(),
-            view: self.publish(),
-        })
-    }
-
-    /// Makes a change that is in the kernel the acknowledged one; where the disk
-    /// refuses, the kernel is taken back to what was.
-    async fn persist(&mut self, saved: Saved) -> Result<(), ApplyError> {
-        match self.store.commit(&self.saved, &saved).await {
-            Ok(()) => {
-                self.trouble.disk = None;
-                self.saved = saved;
-                Ok(())
-            }
-            Err(error) => Err(self.take_back(&error).await),
-        }
-    }
-
-    /// Whether a change is the one in force once more; an error if its generation is
-    /// stale, or the same with other content.
-    fn is_repeated(&self, change: &Change) -> Result<bool, ApplyError> {
-        match (&change.generation, &self.saved.generation) {
-            (Some(given), Some(in_force)) if given == in_force => match self.trouble.text() {
-                None => Ok(true),
-                Some(trouble) => Err(ApplyError::Unavailable(trouble)),
-            },
-            (Some(given), Some(in_force)) if given.number <= in_force.number => {
-                let (given, in_force) = (given.number, in_force.number);
-                Err(ApplyError::Generation { given, in_force })
-            }
-            (Some(_) | None, Some(_) | None) => Ok(false),
-        }
-    }
-
-    fn plan(&self, to: &Arc<Ruleset>) -> Plan {
+    pub(super) fn plan(&self, to: &Arc<Ruleset>) -> Plan {
         match &self.kernel {
             Some(from) => Plan::between(from, to),
             None => Plan::replace(to),
@@ -278,7 +202,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     /// Puts a ruleset in force, from what the kernel is known to hold. After a failure
     /// that is not known any more.
-    async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
+    pub(super) async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
         self.kernel = done.is_ok().then_some(plan.to);
@@ -289,52 +213,33 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     }
 
     /// Replaces whatever the kernel holds by what was acknowledged.
-    async fn restore(&mut self) {
+    pub(super) async fn restore(&mut self) {
         self.kernel = None;
-        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
+        if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             self.failed(&error);
         }
-    }
-
-    /// Puts a change in force. Where the kernel refuses, what was acknowledged is put
-    /// back, whatever the kernel holds: it may not be what we think.
-    async fn program(&mut self, to: &Arc<Ruleset>) -> Result<(), ApplyError> {
-        let Err(error) = self.enforce(to).await else {
-            return Ok(());
-        };
-        error!(%error, "a change was not programmed");
-        self.restore().await;
-        self.publish();
-        Err(ApplyError::Unavailable(error.to_string()))
-    }
-
-    /// Takes the kernel back to what was acknowledged, after the disk refused.
-    async fn take_back(&mut self, cause: &StoreError) -> ApplyError {
-        error!(error = %cause, "a change could not be written to disk and is taken back");
-        self.trouble.disk = Some(cause.to_string());
-        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
-            self.failed(&error);
-        }
-        self.publish();
-        ApplyError::Unavailable(cause.to_string())
     }
 
     /// Compiles what was acknowledged for the interfaces as they are, and programs it.
-    async fn reconcile(&mut self) {
+    pub(super) async fn reconcile(&mut self) {
         let interfaces = Arc::clone(&self.interfaces.borrow_and_update());
         self.settle(&interfaces).await;
-        let compiled = compile(&self.saved.desired, &interfaces, &mut self.numbering);
+        let host = if Arc::ptr_eq(self.compiled.host.snapshot(), &interfaces) {
+            Arc::clone(&self.compiled.host)
+        } else {
+            Arc::new(Located::from(interfaces))
+        };
+        let compiled = compile(&self.saved.desired, &host, &mut self.numbering);
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
-        self.ruleset = Arc::new(compiled.ruleset.clone());
-        self.compiled = compiled;
-        if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
+        self.compiled = Arc::new(compiled);
+        if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             warn!(%error, "the rules could not be changed and are replaced");
             self.restore().await;
         }
         self.publish();
     }
 
-    fn failed(&mut self, error: &DataplaneError) {
+    pub(super) fn failed(&mut self, error: &DataplaneError) {
         error!(%error, "the rules are not known to be in force");
         self.trouble.kernel = Some(error.to_string());
     }
@@ -401,31 +306,23 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         }
     }
 
-    fn publish(&mut self) -> Arc<View> {
-        let interfaces = Arc::clone(&self.interfaces.borrow());
-        let view = Arc::new(self.view_of(&self.saved, &self.compiled, &interfaces));
+    pub(super) fn publish(&mut self) -> Arc<View> {
+        let view = Arc::new(self.view_of(&self.saved, &self.compiled));
         self.view.send_replace(Arc::clone(&view));
         view
     }
 
-    fn view_of(&self, saved: &Saved, compiled: &Compiled, interfaces: &Interfaces) -> View {
+    pub(super) fn view_of(&self, saved: &Saved, compiled: &Arc<Compiled>) -> View {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
-        warnings.extend(status::warnings(compiled));
         View {
-            desired: saved.desired.clone(),
-            outcomes: compiled.outcomes.clone(),
-            generation: saved
-                .generation
-                .as_ref()
-                .map(|generation| generation.number),
+            compiled: Arc::clone(compiled),
+            generation: saved.generation.as_ref().map(|given| given.number),
             revision: saved.revision,
             unhealthy: self.trouble.text(),
             identity: self.identity.clone(),
             limitations: status::limitations(self.settings.unsupported()),
-            unprotected: status::unprotected(interfaces),
-            warnings,
-            bridges: status::bridges(compiled, interfaces),
+            host_warnings: warnings,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What can be said of the state, in words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
 use super::BridgeView;
 use crate::{
-    model::{Interfaces, NicId, NicState, Outcome},
-    policy::Compiled,
+    model::{Interfaces, NicState, differences},
+    policy::{Compiled, Outcomes},
 };
 
 /// What this placement and this kernel can't do.
@@ -83,7 +83,8 @@ pub(super) fn warnings(compiled: &Compiled) -> Vec<String> {
 }
 
 /// The managed bridges.
-pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<BridgeView> {
+pub(super) fn bridges(compiled: &Compiled) -> Vec<BridgeView> {
+    let host = &compiled.host;
     let bound: BTreeSet<_> = compiled
         .outcomes
         .values()
@@ -91,7 +92,7 @@ pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<Bridg
         .map(|b| &b.name)
         .collect();
     let mut all = Vec::new();
-    for (bridge, config) in interfaces.managed_bridges() {
+    for (bridge, config) in host.managed_bridges() {
         let mut view = BridgeView {
             name: bridge.name.clone(),
             uplinks: Vec::new(),
@@ -103,8 +104,8 @@ pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<Bridg
                 .get(&bridge.name)
                 .map_or(0, |rules| rules.number.0),
         };
-        for port in interfaces.ports_of(bridge.index) {
-            if interfaces.is_uplink(port, config) {
+        for port in host.ports_of(bridge.index) {
+            if host.is_uplink(port, config) {
                 view.uplinks.push(port.name.clone());
             } else if bound.contains(&port.name) {
                 view.bound_ports += 1;
@@ -120,15 +121,14 @@ pub(super) fn bridges(compiled: &Compiled, interfaces: &Interfaces) -> Vec<Bridg
 }
 
 /// Says which NICs came into force, lost their interface or were quarantined.
-pub(super) fn log_transitions(before: &BTreeMap<NicId, Outcome>, after: &BTreeMap<NicId, Outcome>) {
-    for (id, outcome) in after {
-        if before.get(id).is_some_and(|old| old == outcome) {
-            continue;
-        }
+pub(super) fn log_transitions(before: &Outcomes, after: &Outcomes) {
+    for found in differences(before, after) {
+        let Some(outcome) = found.new else { continue };
+        let nic = found.key;
         match &outcome.state {
-            NicState::Active => info!(nic = %id, "bound"),
-            NicState::Pending(reason) => info!(nic = %id, reason, "pending"),
-            NicState::Quarantined(reason) => warn!(nic = %id, reason, "quarantined"),
+            NicState::Active => info!(%nic, "bound"),
+            NicState::Pending(reason) => info!(%nic, reason, "pending"),
+            NicState::Quarantined(reason) => warn!(%nic, reason, "quarantined"),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What goes in and out of the agent's task: values only.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use crate::model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary};
+use super::status;
+use crate::{
+    model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary},
+    policy::Compiled,
+};
 
 /// A change that the management server asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +61,11 @@ pub struct BridgeView {
 }
 
 /// Everything that can be read of the agent without asking the kernel, at one moment.
+/// Made for every change, so what takes a walk over the host is made when it is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// What is wanted.
-    pub desired: Desired,
-    /// What became of each NIC of it.
-    pub outcomes: BTreeMap<NicId, Outcome>,
+    /// What is wanted, and what was made of it.
+    pub(super) compiled: Arc<Compiled>,
     /// The generation in force.
     pub generation: Option<u64>,
     /// The agent's own count of changes.
@@ -73,12 +76,37 @@ pub struct View {
     pub identity: Identity,
     /// What this placement or kernel can't do.
     pub limitations: Vec<String>,
+    /// What someone should look at in the host's settings.
+    pub(super) host_warnings: Vec<String>,
+}
+
+impl View {
+    /// What is wanted.
+    pub fn desired(&self) -> &Desired {
+        &self.compiled.desired
+    }
+
+    /// What became of a NIC.
+    pub fn outcome(&self, nic: &NicId) -> Option<&Outcome> {
+        self.compiled.outcomes.get(nic).map(|outcome| &**outcome)
+    }
+
     /// What on this host is not protected.
-    pub unprotected: Vec<String>,
+    pub fn unprotected(&self) -> Vec<String> {
+        status::unprotected(&self.compiled.host)
+    }
+
     /// What someone should look at.
-    pub warnings: Vec<String>,
+    pub fn warnings(&self) -> Vec<String> {
+        let mut all = self.host_warnings.clone();
+        all.extend(status::warnings(&self.compiled));
+        all
+    }
+
     /// The managed bridges, by name.
-    pub bridges: Vec<BridgeView>,
+    pub fn bridges(&self) -> Vec<BridgeView> {
+        status::bridges(&self.compiled)
+    }
 }
 
 /// Packets dropped.

@@ -56,12 +56,12 @@ impl SecurityGroupAgent for Service {
             .await
             .map_err(|error| not_applied(&error))?;
         let view = &applied.view;
-        let named = ids.iter().filter_map(|id| view.desired.nics.get(id));
+        let named = ids.iter().filter_map(|id| view.desired().nics.get(id));
         Ok(Response::new(pb::ApplyResponse {
             revision: view.revision,
             generation: view.generation,
             nics: named
-                .map(|nic| convert::nic_status(nic, &view.outcomes))
+                .map(|nic| convert::nic_status(nic, view.outcome(&nic.id)))
                 .collect(),
             summary: Some(convert::summary(&applied.summary)),
             plan: applied.plan,
@@ -100,9 +100,9 @@ impl SecurityGroupAgent for Service {
         let pb::GetNicRequest { id } = request.into_inner();
         let id = parsed(|f| convert::nic_id(f, &Path::top("id"), id))?;
         let view = self.handle.view();
-        let nic = view.desired.nics.get(&id);
+        let nic = view.desired().nics.get(&id);
         let nic = nic.ok_or_else(|| not_found("id", "NIC", id.as_str()))?;
-        let nic = Some(convert::nic_info(nic, &view.outcomes));
+        let nic = Some(convert::nic_info(nic, view.outcome(&nic.id)));
         Ok(Response::new(pb::GetNicResponse { nic }))
     }
 
@@ -125,8 +125,9 @@ impl SecurityGroupAgent for Service {
         })?;
         let view = self.handle.view();
         let after = page.after.as_ref().map_or(Unbounded, Excluded);
-        let nics = view.desired.nics.range::<NicId, _>((after, Unbounded));
-        let infos = nics.map(|(id, nic)| (id.clone(), convert::nic_info(nic, &view.outcomes)));
+        let nics = view.desired().nics.range::<NicId, _>((after, Unbounded));
+        let infos =
+            nics.map(|(id, nic)| (id.clone(), convert::nic_info(nic, view.outcome(&nic.id))));
         let wanted = infos.filter(|(_, info)| {
             let state = info.status.as_ref().map(pb::NicStatus::state);
             states.is_empty() || states.contains(&state)
@@ -145,7 +146,7 @@ impl SecurityGroupAgent for Service {
         let pb::GetGroupRequest { id } = request.into_inner();
         let id = parsed(|f| convert::group_id(f, &Path::top("id"), id))?;
         let view = self.handle.view();
-        let group = convert::group_info(&view.desired, &id);
+        let group = convert::group_info(view.desired(), &id);
         let group = group.ok_or_else(|| not_found("id", "group", id.as_str()))?;
         Ok(Response::new(pb::GetGroupResponse { group: Some(group) }))
     }
@@ -170,7 +171,7 @@ impl SecurityGroupAgent for Service {
         let view = self.handle.view();
         let (groups, next_page_token) = page.fill(
             LIST,
-            convert::group_infos(&view.desired, page.after.as_ref()),
+            convert::group_infos(view.desired(), page.after.as_ref()),
         );
         Ok(Response::new(pb::ListGroupsResponse {
             groups,
@@ -194,7 +195,7 @@ impl SecurityGroupAgent for Service {
             Some((group?, page))
         })?;
         let view = self.handle.view();
-        let members = view.desired.members.get(&group);
+        let members = view.desired().members.get(&group);
         let members = members.ok_or_else(|| not_found("group_id", "group", group.as_str()))?;
         let after = page.after.map_or(Unbounded, Excluded);
         let range = members.range((after, Unbounded));
@@ -242,7 +243,7 @@ impl SecurityGroupAgent for Service {
             .then(|| parsed(|f| convert::nic_id(f, &Path::top("nic_id"), nic_id)))
             .transpose()?;
         if let Some(id) = &only
-            && !self.handle.view().desired.nics.contains_key(id)
+            && !self.handle.view().desired().nics.contains_key(id)
         {
             return Err(not_found("nic_id", "NIC", id.as_str()));
         }
@@ -282,11 +283,10 @@ fn parsed<T>(parse: impl FnOnce(&mut Faults) -> Option<T>) -> Result<T, Status> 
 
 fn not_active(view: &View) -> Vec<pb::NicStatus> {
     let active = |id: &NicId| {
-        view.outcomes
-            .get(id)
+        view.outcome(id)
             .is_some_and(|outcome| outcome.state == NicState::Active)
     };
-    let nics = view.desired.nics.values().filter(|nic| !active(&nic.id));
-    nics.map(|nic| convert::nic_status(nic, &view.outcomes))
+    let nics = view.desired().nics.values().filter(|nic| !active(&nic.id));
+    nics.map(|nic| convert::nic_status(nic, view.outcome(&nic.id)))
         .collect()
 }

@@ -9,8 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fault, FaultKind, GroupId, IfName, Interfaces, Limits, Member, Nic, NicId, Placed, Remote,
-    Scope, SecurityGroup, conflicts, interfaces::Link, nic::InterfaceSelector,
+    Fault, FaultKind, GroupId, IfName, InterfaceSelector, Limits, Located, Member, Nearby, Nic,
+    NicId, Placed, Remote, Scope, SecurityGroup, conflicts, differences,
 };
 
 /// The members of one group, by address.
@@ -91,15 +91,13 @@ pub struct Tally {
 impl Tally {
     fn of<K: Ord, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Self {
         let mut tally = Self::default();
-        for (key, value) in new {
-            match old.get(key) {
-                None => tally.added += 1,
-                Some(before) if before != value => tally.changed += 1,
-                Some(_) => {}
+        for found in differences(old, new) {
+            match (found.old, found.new) {
+                (None, _) => tally.added += 1,
+                (Some(_), Some(_)) => tally.changed += 1,
+                (Some(_), None) => tally.removed += 1,
             }
         }
-        let gone = old.keys().filter(|key| !new.contains_key(key)).count();
-        tally.removed = u32::try_from(gone).unwrap_or(u32::MAX);
         tally
     }
 
@@ -111,13 +109,13 @@ impl Tally {
 }
 
 impl Desired {
-    /// What a change would make of this, or every fault of the change. `interfaces`
+    /// What a change would make of this, or every fault of the change. `host`
     /// tells on which bridges NICs are.
     pub fn change(
         &self,
         delta: &Delta,
         limits: &Limits,
-        interfaces: &Interfaces,
+        host: &Located,
     ) -> Result<Self, Vec<Fault>> {
         let mut next = if delta.replace {
             Self::default()
@@ -127,7 +125,7 @@ impl Desired {
         let mut faults = next.edit(delta);
         faults.extend(next.unknown_groups(delta));
         faults.extend(next.over_limits(delta, limits));
-        faults.extend(next.conflicts_of(delta, interfaces));
+        faults.extend(next.conflicts_of(delta, host));
         if faults.is_empty() {
             Ok(next)
         } else {
@@ -336,25 +334,24 @@ impl Desired {
         faults
     }
 
-    fn conflicts_of(&self, delta: &Delta, interfaces: &Interfaces) -> Vec<Fault> {
+    fn conflicts_of(&self, delta: &Delta, host: &Located) -> Vec<Fault> {
         let index: BTreeMap<&NicId, usize> = delta
             .nics
             .iter()
             .enumerate()
             .map(|(i, nic)| (&nic.id, i))
             .collect();
-        if index.is_empty() {
-            return Vec::new();
-        }
-        let bridges = Ports::new(interfaces);
+        let near = Nearby::of(&delta.nics, host);
+        let blamed = |nic: &Nic| index.contains_key(&nic.id);
         let placed: Vec<_> = self
             .nics
             .values()
+            .filter(|nic| blamed(nic) || near.touches(nic))
             .map(|nic| Placed {
                 nic,
-                scope: bridges.scope(nic),
-                interfaces: bridges.interfaces(nic),
-                blamed: index.contains_key(&nic.id),
+                scope: scope(nic, host),
+                interfaces: meant(nic, host),
+                blamed: blamed(nic),
             })
             .collect();
         conflicts(&placed)
@@ -368,48 +365,32 @@ impl Desired {
     }
 }
 
-/// The ports of bridges, by name and by bridge and MAC.
-struct Ports<'a> {
-    bridge_of: BTreeMap<&'a IfName, &'a Link>,
-    by_mac: BTreeMap<(&'a IfName, [u8; 6]), &'a IfName>,
+/// The bridges that a NIC is on, as far as they are known.
+fn scope(nic: &Nic, host: &Located) -> Scope {
+    let mut scope: BTreeSet<_> = Placed::declared_scope(nic);
+    for selector in &nic.interfaces {
+        if let InterfaceSelector::Name(name) = selector
+            && let Some(bridge) = host.by_name(name).and_then(|port| host.bridge_of(port))
+        {
+            scope.insert(bridge.name.clone());
+        }
+    }
+    scope
 }
 
-impl<'a> Ports<'a> {
-    fn new(interfaces: &'a Interfaces) -> Self {
-        let (mut bridge_of, mut by_mac) = (BTreeMap::new(), BTreeMap::new());
-        for port in interfaces.links.values() {
-            if let Some(bridge) = interfaces.bridge_of(port) {
-                bridge_of.insert(&port.name, bridge);
-                by_mac.insert((&bridge.name, port.mac), &port.name);
-            }
+/// The interfaces that a NIC's selectors mean, by the selector's position.
+fn meant(nic: &Nic, host: &Located) -> Vec<(usize, IfName)> {
+    let meant = |selector: &InterfaceSelector| match selector {
+        InterfaceSelector::Name(name) => Some(name.clone()),
+        InterfaceSelector::MacOnBridge(bridge) => {
+            let bridge = host.by_name(bridge)?;
+            let ports = host.by_mac(bridge.index, nic.mac.tap().octets());
+            ports.last().map(|port| port.name.clone())
         }
-        Self { bridge_of, by_mac }
-    }
-
-    fn scope(&self, nic: &Nic) -> Scope {
-        let mut scope: BTreeSet<_> = Placed::declared_scope(nic);
-        for selector in &nic.interfaces {
-            if let InterfaceSelector::Name(name) = selector
-                && let Some(bridge) = self.bridge_of.get(name)
-            {
-                scope.insert(bridge.name.clone());
-            }
-        }
-        scope
-    }
-
-    fn interfaces(&self, nic: &Nic) -> Vec<(usize, IfName)> {
-        let meant = |selector: &InterfaceSelector| match selector {
-            InterfaceSelector::Name(name) => Some(name.clone()),
-            InterfaceSelector::MacOnBridge(bridge) => {
-                let key = (bridge, nic.mac.tap().octets());
-                self.by_mac.get(&key).map(|name| (*name).clone())
-            }
-        };
-        let each = nic.interfaces.iter().enumerate();
-        each.filter_map(|(i, selector)| Some((i, meant(selector)?)))
-            .collect()
-    }
+    };
+    let each = nic.interfaces.iter().enumerate();
+    each.filter_map(|(i, selector)| Some((i, meant(selector)?)))
+        .collect()
 }
 
 fn upsert<K: Ord, V: Clone + PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: &V) {

@@ -1,6 +1,7 @@
-//! Names that the management server chooses.
+//! Names that the management server chooses. Ids are cheap to clone: they are the keys of
+//! many maps.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ macro_rules! id_type {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The id as it was given.
@@ -27,7 +28,7 @@ macro_rules! id_type {
             type Err = ValueError;
 
             fn from_str(text: &str) -> Result<Self, ValueError> {
-                check_id(text).map(|()| Self(text.to_owned()))
+                check_id(text).map(|()| Self(text.into()))
             }
         }
 
@@ -35,13 +36,13 @@ macro_rules! id_type {
             type Error = ValueError;
 
             fn try_from(text: String) -> Result<Self, ValueError> {
-                check_id(&text).map(|()| Self(text))
+                check_id(&text).map(|()| Self(text.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.as_str().to_owned()
             }
         }
 

@@ -1,6 +1,6 @@
 //! Names of the host's interfaces, and patterns of such names.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const MAX: usize = 15;
 /// name needs no quoting in any text that it gets into.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct IfName(String);
+pub struct IfName(Arc<str>);
 
 impl IfName {
     /// The name.
@@ -43,7 +43,7 @@ impl FromStr for IfName {
             Some(c) => Err(ValueError::new(format!(
                 "{text:?} is no interface name: {c:?} is not allowed"
             ))),
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 }
@@ -58,7 +58,7 @@ impl TryFrom<String> for IfName {
 
 impl From<IfName> for String {
     fn from(name: IfName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
@@ -80,9 +80,9 @@ impl IfPattern {
     /// Whether a name is meant.
     pub fn matches(&self, name: &IfName) -> bool {
         if self.open {
-            name.0.starts_with(&self.stem)
+            name.0.starts_with(self.stem.as_str())
         } else {
-            name.0 == self.stem
+            *name.0 == *self.stem
         }
     }
 

@@ -5,178 +5,147 @@ use std::{
     sync::Arc,
 };
 
-use super::{Numbering, pending, quarantined};
+use super::{Bridges, Numbering, Outcomes, groups, pending, quarantined};
 use crate::{
     model::{
-        Bound, Desired, IfName, InterfaceSelector, Interfaces, Link, LinkLocal, Nic, NicId,
+        Bound, Conflict, Desired, IfName, InterfaceSelector, Link, LinkLocal, Located, Nic, NicId,
         NicState, Outcome, Permission, Placed, conflicts,
     },
-    policy::groups,
-    ruleset::{BridgeRules, NicRules, Ruleset},
+    ruleset::{NicRules, Ruleset},
 };
 
 /// What becomes of each NIC.
-pub(super) fn bind(
-    desired: &Desired,
-    interfaces: &Interfaces,
-    bridges: &BTreeMap<IfName, BridgeRules>,
-) -> BTreeMap<NicId, Outcome> {
-    let finder = Finder::new(interfaces);
-    let mut outcomes: BTreeMap<NicId, Outcome> = desired
-        .nics
-        .values()
-        .map(|nic| (nic.id.clone(), finder.find(nic)))
+pub(super) fn bind(desired: &Desired, host: &Located, bridges: &Bridges) -> Outcomes {
+    let nics = desired.nics.values();
+    let mut outcomes: Outcomes = nics
+        .map(|nic| (nic.id.clone(), Arc::new(find(nic, host))))
         .collect();
-    quarantine_conflicts(desired, &mut outcomes);
+    let all = outcomes.iter();
+    let found = conflicting(all.filter_map(|(id, outcome)| {
+        let nic = desired.nics.get(id)?;
+        Some((&**nic, &**outcome))
+    }));
+    outcomes.extend(found);
     for (id, outcome) in &mut outcomes {
-        if let Some(nic) = desired.nics.get(id)
-            && let Some(reason) = owns_what_the_host_has(nic, outcome, bridges)
-        {
-            *outcome = quarantined(reason);
+        if let Some(nic) = desired.nics.get(id) {
+            quarantine_if_the_hosts(nic, outcome, bridges);
         }
     }
     outcomes
 }
 
-/// Finds interfaces by name and by MAC without walking all of them for each NIC.
-struct Finder<'a> {
-    interfaces: &'a Interfaces,
-    by_name: BTreeMap<&'a IfName, &'a Link>,
-    by_mac: BTreeMap<(u32, [u8; 6]), Vec<&'a Link>>,
+/// Quarantines a NIC that owns what the host or a router has.
+pub(super) fn quarantine_if_the_hosts(nic: &Nic, outcome: &mut Arc<Outcome>, bridges: &Bridges) {
+    if let Some(reason) = owns_what_the_host_has(nic, outcome, bridges) {
+        *outcome = Arc::new(quarantined(reason));
+    }
 }
 
-impl<'a> Finder<'a> {
-    fn new(interfaces: &'a Interfaces) -> Self {
-        let mut by_mac: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for link in interfaces.links.values() {
-            if let Some(master) = link.master {
-                by_mac.entry((master, link.mac)).or_default().push(link);
+/// Where a NIC is, by itself.
+pub(super) fn find(nic: &Nic, host: &Located) -> Outcome {
+    let mut bound = BTreeSet::new();
+    let mut missing = Vec::new();
+    for selector in &nic.interfaces {
+        let found = match selector {
+            InterfaceSelector::Name(name) => by_name(name, host),
+            InterfaceSelector::MacOnBridge(bridge) => by_mac(bridge, nic, host),
+        };
+        match found {
+            Ok(one) => {
+                bound.insert(one);
             }
-        }
-        let by_name = interfaces
-            .links
-            .values()
-            .map(|link| (&link.name, link))
-            .collect();
-        Self {
-            interfaces,
-            by_name,
-            by_mac,
+            Err(outcome) => match outcome.state {
+                NicState::Pending(reason) => missing.push(reason),
+                NicState::Quarantined(_) | NicState::Active => return outcome,
+            },
         }
     }
+    if bound.is_empty() {
+        return pending(missing.join("; "));
+    }
+    Outcome {
+        state: NicState::Active,
+        bound: bound.into_iter().collect(),
+    }
+}
 
-    fn find(&self, nic: &Nic) -> Outcome {
-        let mut bound = BTreeSet::new();
-        let mut missing = Vec::new();
-        for selector in &nic.interfaces {
-            let found = match selector {
-                InterfaceSelector::Name(name) => self.by_name(name),
-                InterfaceSelector::MacOnBridge(bridge) => self.by_mac(bridge, nic),
-            };
-            match found {
-                Ok(one) => {
-                    bound.insert(one);
-                }
-                Err(outcome) => match outcome.state {
-                    NicState::Pending(reason) => missing.push(reason),
-                    NicState::Quarantined(_) | NicState::Active => return outcome,
-                },
-            }
-        }
-        if bound.is_empty() {
-            return pending(missing.join("; "));
-        }
-        Outcome {
-            state: NicState::Active,
-            bound: bound.into_iter().collect(),
-        }
-    }
+fn by_name(name: &IfName, host: &Located) -> Result<Bound, Outcome> {
+    let link = host
+        .by_name(name)
+        .ok_or_else(|| pending(format!("interface {name} does not exist")))?;
+    let bridge = host
+        .bridge_of(link)
+        .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
+    bound(link, bridge, host)
+}
 
-    fn by_name(&self, name: &IfName) -> Result<Bound, Outcome> {
-        let link = self
-            .by_name
-            .get(name)
-            .ok_or_else(|| pending(format!("interface {name} does not exist")))?;
-        let bridge = self
-            .interfaces
-            .bridge_of(link)
-            .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
-        self.bound(link, bridge)
+fn by_mac(bridge: &IfName, nic: &Nic, host: &Located) -> Result<Bound, Outcome> {
+    let bridge = host
+        .by_name(bridge)
+        .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
+    let tap = nic.mac.tap();
+    let mut ports = host.by_mac(bridge.index, tap.octets());
+    match (ports.next(), ports.next()) {
+        (None, _) => Err(pending(format!(
+            "no port of bridge {} has MAC {tap}",
+            bridge.name
+        ))),
+        (Some(link), None) => bound(link, bridge, host),
+        (Some(first), Some(second)) => Err(quarantined(format!(
+            "ports {} and {} of bridge {} both have MAC {tap}",
+            first.name, second.name, bridge.name
+        ))),
     }
+}
 
-    fn by_mac(&self, bridge: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
-        let bridge = self
-            .by_name
-            .get(bridge)
-            .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
-        let tap = nic.mac.tap();
-        let ports = self.by_mac.get(&(bridge.index, tap.octets()));
-        match ports.map(Vec::as_slice) {
-            None | Some([]) => Err(pending(format!(
-                "no port of bridge {} has MAC {tap}",
-                bridge.name
-            ))),
-            Some([link]) => self.bound(link, bridge),
-            Some([first, second, ..]) => Err(quarantined(format!(
-                "ports {} and {} of bridge {} both have MAC {tap}",
-                first.name, second.name, bridge.name
-            ))),
-        }
+fn bound(link: &Link, bridge: &Link, host: &Located) -> Result<Bound, Outcome> {
+    let config = host.config_of(&bridge.name).ok_or_else(|| {
+        pending(format!(
+            "interface {} is a port of bridge {}, which the configuration does not manage",
+            link.name, bridge.name
+        ))
+    })?;
+    if host.is_uplink(link, config) {
+        return Err(quarantined(format!(
+            "interface {} is an uplink of bridge {}",
+            link.name, bridge.name
+        )));
     }
-
-    fn bound(&self, link: &Link, bridge: &Link) -> Result<Bound, Outcome> {
-        let config = self.interfaces.config_of(&bridge.name).ok_or_else(|| {
-            pending(format!(
-                "interface {} is a port of bridge {}, which the configuration does not manage",
-                link.name, bridge.name
-            ))
-        })?;
-        if self.interfaces.is_uplink(link, config) {
-            return Err(quarantined(format!(
-                "interface {} is an uplink of bridge {}",
-                link.name, bridge.name
-            )));
-        }
-        Ok(Bound {
-            name: link.name.clone(),
-            index: link.index,
-            bridge: bridge.name.clone(),
-        })
-    }
+    Ok(Bound {
+        name: link.name.clone(),
+        index: link.index,
+        bridge: bridge.name.clone(),
+    })
 }
 
 /// What was no conflict when it was pushed can become one when interfaces move.
-fn quarantine_conflicts(desired: &Desired, outcomes: &mut BTreeMap<NicId, Outcome>) {
-    let placed: Vec<_> = outcomes
-        .iter()
+pub(super) fn conflicting<'a>(
+    nics: impl Iterator<Item = (&'a Nic, &'a Outcome)>,
+) -> Vec<(NicId, Arc<Outcome>)> {
+    let placed: Vec<_> = nics
         .filter(|(_, outcome)| outcome.state == NicState::Active)
-        .filter_map(|(id, outcome)| {
+        .map(|(nic, outcome)| {
             let bound = outcome.bound.iter();
             let names = bound.clone().map(|bound| bound.name.clone());
-            Some(Placed {
-                nic: desired.nics.get(id)?,
+            Placed {
+                nic,
                 scope: bound.map(|bound| bound.bridge.clone()).collect(),
                 interfaces: names.enumerate().collect(),
                 blamed: false,
-            })
+            }
         })
         .collect();
-    for found in conflicts(&placed) {
+    let blame = |found: Conflict| {
         let reason = format!(
             "{}: {} is already owned by NIC {}",
             found.field, found.what, found.other
         );
-        if let Some(outcome) = outcomes.get_mut(&found.nic) {
-            *outcome = quarantined(reason);
-        }
-    }
+        (found.nic, Arc::new(quarantined(reason)))
+    };
+    conflicts(&placed).into_iter().map(blame).collect()
 }
 
-fn owns_what_the_host_has(
-    nic: &Nic,
-    outcome: &Outcome,
-    bridges: &BTreeMap<IfName, BridgeRules>,
-) -> Option<String> {
+fn owns_what_the_host_has(nic: &Nic, outcome: &Outcome, bridges: &Bridges) -> Option<String> {
     outcome.bound.iter().find_map(|bound| {
         let bridge = bridges.get(&bound.bridge)?;
         let taken = |address: &&std::net::Ipv6Addr| {
@@ -201,46 +170,53 @@ fn owns_what_the_host_has(
 pub(super) fn add_nics(
     ruleset: &mut Ruleset,
     desired: &Desired,
-    outcomes: &BTreeMap<NicId, Outcome>,
+    outcomes: &Outcomes,
     numbering: &mut Numbering,
 ) {
     for nic in desired.nics.values() {
         // Numbered whether bound or not: a flapping interface loses no counter.
-        let number = numbering.nic(&nic.id);
-        let Some(outcome) = outcomes.get(&nic.id) else {
-            continue;
-        };
-        if outcome.state != NicState::Active {
-            continue;
+        numbering.nic(&nic.id);
+        if let Some(outcome) = outcomes.get(&nic.id) {
+            add_nic(ruleset, nic, outcome, desired, numbering);
         }
-        let mut interfaces = BTreeMap::new();
-        for bound in &outcome.bound {
-            if let Some(bridge) = ruleset.bridges.get(&bound.bridge) {
-                interfaces.insert(bound.name.clone(), (bound.bridge.clone(), bridge.number));
-            }
-        }
-        let policy = groups::policy(nic, desired, numbering);
-        let policy_number = numbering.policy(&policy);
-        ruleset.policies.insert(policy_number, policy);
-        let rules = NicRules {
-            id: nic.id.clone(),
-            interfaces,
-            mac: nic.mac,
-            virtual_macs: nic.virtual_macs.iter().copied().collect(),
-            on_link: nic.on_link_addresses(),
-            shared: nic
-                .addresses
-                .iter()
-                .filter(|a| a.shared)
-                .map(|a| a.address)
-                .collect(),
-            delegated: nic.delegated_prefixes.iter().copied().collect(),
-            on_link_prefix: nic.on_link_prefix,
-            any_link_local: nic.effective_link_local() == LinkLocal::AnyUnowned,
-            permissions: nic.permissions.clone(),
-            ipv4: nic.passes_ipv4(),
-            policy: policy_number,
-        };
-        ruleset.nics.insert(number, Arc::new(rules));
     }
+}
+
+/// Adds what a NIC owns, where it is active, and the policy that judges it.
+pub(super) fn add_nic(
+    ruleset: &mut Ruleset,
+    nic: &Nic,
+    outcome: &Outcome,
+    desired: &Desired,
+    numbering: &mut Numbering,
+) {
+    let number = numbering.nic(&nic.id);
+    if outcome.state != NicState::Active {
+        return;
+    }
+    let mut interfaces = BTreeMap::new();
+    for bound in &outcome.bound {
+        if let Some(bridge) = ruleset.bridges.get(&bound.bridge) {
+            interfaces.insert(bound.name.clone(), (bound.bridge.clone(), bridge.number));
+        }
+    }
+    let policy = groups::policy(nic, desired, numbering);
+    let policy_number = numbering.policy(&policy);
+    ruleset.policies.insert(policy_number, policy);
+    let shared = nic.addresses.iter().filter(|owned| owned.shared);
+    let rules = NicRules {
+        id: nic.id.clone(),
+        interfaces,
+        mac: nic.mac,
+        virtual_macs: nic.virtual_macs.iter().copied().collect(),
+        on_link: nic.on_link_addresses(),
+        shared: shared.map(|owned| owned.address).collect(),
+        delegated: nic.delegated_prefixes.iter().copied().collect(),
+        on_link_prefix: nic.on_link_prefix,
+        any_link_local: nic.effective_link_local() == LinkLocal::AnyUnowned,
+        permissions: nic.permissions.clone(),
+        ipv4: nic.passes_ipv4(),
+        policy: policy_number,
+    };
+    ruleset.nics.insert(number, Arc::new(rules));
 }

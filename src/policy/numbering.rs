@@ -1,6 +1,9 @@
 //! Numbers of objects, carried over from one compilation to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     model::{Desired, GroupId, IfName, NicId},
@@ -53,26 +56,36 @@ impl Numbering {
     }
 
     pub(super) fn forget_all_but(&mut self, ruleset: &Ruleset, desired: &Desired) {
-        self.nics.keep(|id| desired.nics.contains_key(id));
-        self.groups.keep(|id| desired.groups.contains_key(id));
-        let used: BTreeSet<_> = ruleset.policies.values().collect();
-        self.policies.keep(|policy| used.contains(policy));
-        self.bridges.keep(|name| ruleset.bridges.contains_key(name));
+        // All that is wanted has a number: as many numbers, no other ones.
+        if self.nics.given.len() != desired.nics.len() {
+            self.nics.keep(|id| desired.nics.contains_key(id));
+        }
+        if self.groups.given.len() != desired.groups.len() {
+            self.groups.keep(|id| desired.groups.contains_key(id));
+        }
+        if self.policies.given.len() != ruleset.policies.len() {
+            let used: BTreeSet<_> = ruleset.policies.values().collect();
+            self.policies.keep(|policy| used.contains(policy));
+        }
+        if self.bridges.given.len() != ruleset.bridges.len() {
+            self.bridges.keep(|name| ruleset.bridges.contains_key(name));
+        }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Counter<K: Ord> {
-    given: BTreeMap<K, u32>,
-    taken: BTreeSet<u32>,
+    /// Shared with the numbering that is kept until a change is in force.
+    given: Arc<BTreeMap<K, u32>>,
+    taken: Arc<BTreeSet<u32>>,
     last: u32,
 }
 
 impl<K: Ord> Default for Counter<K> {
     fn default() -> Self {
         Self {
-            given: BTreeMap::new(),
-            taken: BTreeSet::new(),
+            given: Arc::default(),
+            taken: Arc::default(),
             last: 0,
         }
     }
@@ -83,19 +96,20 @@ impl<K: Ord + Clone> Counter<K> {
         if let Some(number) = self.given.get(key) {
             return *number;
         }
+        let taken = Arc::make_mut(&mut self.taken);
         loop {
             self.last = if self.last >= max { 1 } else { self.last + 1 };
-            if self.taken.insert(self.last) {
+            if taken.insert(self.last) {
                 break;
             }
         }
-        self.given.insert(key.clone(), self.last);
+        Arc::make_mut(&mut self.given).insert(key.clone(), self.last);
         self.last
     }
 
     fn keep(&mut self, wanted: impl Fn(&K) -> bool) {
-        let taken = &mut self.taken;
-        self.given.retain(|key, number| {
+        let taken = Arc::make_mut(&mut self.taken);
+        Arc::make_mut(&mut self.given).retain(|key, number| {
             let keep = wanted(key);
             if !keep {
                 taken.remove(number);

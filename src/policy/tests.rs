@@ -5,8 +5,8 @@ use std::{net::Ipv6Addr, sync::Arc};
 use super::*;
 use crate::{
     model::{
-        BridgeConfig, IfName, InterfaceSelector, Link, LinkKind, LinkLocal, Mac, Nic, OwnedAddress,
-        Permission, SecurityGroup,
+        BridgeConfig, IfName, InterfaceSelector, Interfaces, Link, LinkKind, LinkLocal, Mac, Nic,
+        OwnedAddress, Permission, SecurityGroup,
     },
     ruleset::EgressMode,
 };
@@ -96,7 +96,11 @@ fn compiled(nics: Vec<Nic>, host: &Interfaces) -> Compiled {
     for nic in nics {
         desired.nics.insert(nic.id.clone(), Arc::new(nic));
     }
-    compile(&desired, host, &mut Numbering::default())
+    compile(
+        &desired,
+        &Arc::new(host.clone().into()),
+        &mut Numbering::default(),
+    )
 }
 
 /// State, reason and interfaces of the NIC `a`.
@@ -191,7 +195,7 @@ fn an_interface_that_another_nic_is_found_by_cannot_be_named() {
             nics: vec![nic],
             ..crate::model::Delta::default()
         };
-        desired.change(&delta, &crate::model::Limits::default(), &host(HOST))
+        desired.change(&delta, &crate::model::Limits::default(), &host(HOST).into())
     };
     let by_mac = nic("b", "06:b2:00:00:00:01", "on br0");
     let desired = push(&Desired::default(), by_mac).unwrap();
@@ -313,7 +317,11 @@ fn an_egress_rule_in_any_group_ends_the_open_egress() {
         let mut one = nic("a", "06:b2:00:00:00:01", "vnet0");
         one.groups = groups.iter().map(|id| id.parse().unwrap()).collect();
         desired.nics.insert(one.id.clone(), Arc::new(one));
-        let compiled = compile(&desired, &host(HOST), &mut Numbering::default());
+        let compiled = compile(
+            &desired,
+            &Arc::new(host(HOST).into()),
+            &mut Numbering::default(),
+        );
         let modes: Vec<_> = compiled
             .ruleset
             .policies

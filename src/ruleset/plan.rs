@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{GroupNumber, NicNumber, PolicyNumber, Ruleset};
-use crate::model::IfName;
+use crate::model::{IfName, differences};
 
 /// A part of a ruleset that is programmed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,9 +81,7 @@ impl Plan {
 
 fn changes(from: &Ruleset, to: &Ruleset) -> Vec<(Object, Change)> {
     let mut all = Vec::new();
-    if from.source_lengths() != to.source_lengths()
-        || from.on_link_lengths() != to.on_link_lengths()
-    {
+    if from.lengths != to.lengths {
         all.push((Object::Lengths, Change::Changed));
     }
     if from.guest_ports != to.guest_ports {
@@ -114,14 +112,12 @@ fn compare<K: Ord, V: PartialEq>(
     to: &BTreeMap<K, V>,
     object: impl Fn(&K) -> Object,
 ) {
-    for key in from.keys().filter(|key| !to.contains_key(key)) {
-        all.push((object(key), Change::Removed));
-    }
-    for (key, value) in to {
-        match from.get(key) {
-            None => all.push((object(key), Change::Added)),
-            Some(before) if before != value => all.push((object(key), Change::Changed)),
-            Some(_) => {}
-        }
+    for found in differences(from, to) {
+        let change = match (found.old, found.new) {
+            (None, _) => Change::Added,
+            (Some(_), Some(_)) => Change::Changed,
+            (Some(_), None) => Change::Removed,
+        };
+        all.push((object(found.key), change));
     }
 }

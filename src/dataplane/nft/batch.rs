@@ -9,7 +9,10 @@ use super::{
     element::{Element, SetRef},
     fragment::{ChainRef, Declaration, Fragment},
 };
-use crate::ruleset::{Plan, Ruleset, name::TABLE};
+use crate::{
+    model::{Members, differences},
+    ruleset::{GroupNumber, Object, Plan, Ruleset, name::TABLE},
+};
 
 /// Elements by set.
 pub(super) type Elements = BTreeMap<SetRef, Vec<Element>>;
@@ -32,7 +35,14 @@ impl Batch {
         let from = plan.from.as_deref().unwrap_or(&nothing);
         let mut batch = Self::default();
         for (object, _) in &plan.changes {
-            batch.diff(&Fragment::of(object, from), Fragment::of(object, &plan.to));
+            let few = if let Object::Members(group) = object {
+                members(*group, from, &plan.to)
+            } else {
+                None
+            };
+            let all = || (Fragment::of(object, from), Fragment::of(object, &plan.to));
+            let (before, after) = few.unwrap_or_else(all);
+            batch.diff(&before, after);
         }
         batch
     }
@@ -150,6 +160,25 @@ impl Batch {
         }
         text
     }
+}
+
+/// Only those members of a group that differ; nothing where that is not the same as all of
+/// them: for a new set, and for delegated prefixes, which are joined where they touch.
+fn members(group: GroupNumber, from: &Ruleset, to: &Ruleset) -> Option<(Fragment, Fragment)> {
+    let (old, new) = (from.members.get(&group)?, to.members.get(&group)?);
+    let (mut before, mut after) = (Members::new(), Members::new());
+    for found in differences(old, new) {
+        for (member, side) in [(found.old, &mut before), (found.new, &mut after)] {
+            if let Some(member) = member {
+                if !member.delegated_prefixes.is_empty() {
+                    return None;
+                }
+                side.insert(*found.key, member.clone());
+            }
+        }
+    }
+    let fragment = |members: &Members| Fragment::of_members(group, members);
+    Some((fragment(&before), fragment(&after)))
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {

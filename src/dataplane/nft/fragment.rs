@@ -10,7 +10,7 @@ use super::{
     rule,
 };
 use crate::{
-    model::{Direction, IfName, Mac, Permission, Prefix},
+    model::{Direction, IfName, Mac, Members, Permission, Prefix},
     ruleset::{
         BridgeRules, GroupNumber, NicNumber, NicRules, Object, PolicyNumber, PortRole, RemoteRules,
         Ruleset,
@@ -66,7 +66,11 @@ impl Fragment {
                 }
             }
             Object::Group(group) => fragment.group(*group, ruleset),
-            Object::Members(group) => fragment.members(*group, ruleset),
+            Object::Members(group) => {
+                if let Some(members) = ruleset.members.get(group) {
+                    fragment.members(*group, members);
+                }
+            }
             Object::Policy(policy) => fragment.policy(*policy, ruleset),
             Object::Nic(nic) => {
                 if let Some(rules) = ruleset.nics.get(nic) {
@@ -106,8 +110,8 @@ impl Fragment {
 
     fn lengths(&mut self, ruleset: &Ruleset) {
         let (mut source, mut destination) = (Vec::new(), Vec::new());
-        for length in ruleset.source_lengths() {
-            let (map, mask) = (name::bound_prefix(length), mask(length));
+        for length in &ruleset.lengths.source {
+            let (map, mask) = (name::bound_prefix(*length), mask(*length));
             source.push(format!(
                 "meta mark set iifname . ether saddr . (ip6 saddr & {mask}) map @{map} accept"
             ));
@@ -124,8 +128,8 @@ impl Fragment {
         }
         source.push("goto claim_source".to_owned());
         let mut target = Vec::new();
-        for length in ruleset.on_link_lengths() {
-            let (set, raw) = (name::target_prefix(length), u128::from(mask(length)));
+        for length in &ruleset.lengths.on_link {
+            let (set, raw) = (name::target_prefix(*length), u128::from(mask(*length)));
             target.push(format!(
                 "iifname . (@th,64,128 & {raw:#034x}) @{set} return"
             ));
@@ -228,10 +232,14 @@ impl Fragment {
         }
     }
 
-    fn members(&mut self, number: GroupNumber, ruleset: &Ruleset) {
-        let Some(members) = ruleset.members.get(&number) else {
-            return;
-        };
+    /// Some members of a group: a change of one must not cost what all of them do.
+    pub(super) fn of_members(number: GroupNumber, members: &Members) -> Self {
+        let mut fragment = Self::default();
+        fragment.members(number, members);
+        fragment
+    }
+
+    fn members(&mut self, number: GroupNumber, members: &Members) {
         let set = name::members(number);
         for address in members.keys() {
             self.groups(&set, vec![Part::Address(*address)]);

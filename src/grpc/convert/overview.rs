@@ -44,42 +44,30 @@ pub fn group_infos<'a>(
 
 /// What the agent is and does.
 pub fn status(view: &View, uptime: Duration) -> pb::GetStatusResponse {
-    let View {
-        desired: _,
-        outcomes: _,
-        generation,
-        revision,
-        unhealthy,
-        identity,
-        limitations,
-        unprotected,
-        warnings,
-        bridges,
-    } = view;
     let Identity {
         dataplane,
         placement,
         placement_reason,
         kernel_version,
         nft_version,
-    } = identity.clone();
+    } = view.identity.clone();
     pb::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: uptime.as_secs(),
-        generation: *generation,
-        revision: *revision,
-        healthy: unhealthy.is_none(),
-        unhealthy_reason: unhealthy.clone().unwrap_or_default(),
+        generation: view.generation,
+        revision: view.revision,
+        healthy: view.unhealthy.is_none(),
+        unhealthy_reason: view.unhealthy.clone().unwrap_or_default(),
         dataplane,
         placement,
         placement_reason,
         kernel_version,
         nft_version,
         counts: Some(counts(view)),
-        limitations: limitations.clone(),
-        unprotected: unprotected.clone(),
-        warnings: warnings.clone(),
-        bridges: bridges.iter().map(bridge).collect(),
+        limitations: view.limitations.clone(),
+        unprotected: view.unprotected(),
+        warnings: view.warnings(),
+        bridges: view.bridges().iter().map(bridge).collect(),
     }
 }
 
@@ -94,9 +82,10 @@ fn info(desired: &Desired, id: &GroupId, nic_count: u32) -> Option<pb::GroupInfo
 }
 
 fn counts(view: &View) -> pb::Counts {
+    let desired = view.desired();
     let (mut active, mut pending, mut quarantined) = (0, 0, 0);
-    for id in view.desired.nics.keys() {
-        match view.outcomes.get(id).map(|outcome| &outcome.state) {
+    for id in desired.nics.keys() {
+        match view.outcome(id).map(|outcome| &outcome.state) {
             Some(NicState::Active) => active += 1,
             Some(NicState::Pending(_)) | None => pending += 1,
             Some(NicState::Quarantined(_)) => quarantined += 1,
@@ -106,21 +95,9 @@ fn counts(view: &View) -> pb::Counts {
         nics_active: active,
         nics_pending: pending,
         nics_quarantined: quarantined,
-        groups: count(view.desired.groups.len()),
-        rules: count(
-            view.desired
-                .groups
-                .values()
-                .map(|group| group.rules.len())
-                .sum(),
-        ),
-        members: count(
-            view.desired
-                .members
-                .values()
-                .map(|members| members.len())
-                .sum(),
-        ),
+        groups: count(desired.groups.len()),
+        rules: count(desired.groups.values().map(|group| group.rules.len()).sum()),
+        members: count(desired.members.values().map(|members| members.len()).sum()),
     }
 }
 

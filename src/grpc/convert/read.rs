@@ -1,13 +1,11 @@
 //! Values of the model into messages of the API.
 
-use std::collections::BTreeMap;
-
 use crate::{
     agent::{DropCount, NicDrops},
     model::{
         Bound, DefaultAction, Direction, GroupRule, Icmpv6Match, InterfaceSelector, Ipv4Mode,
-        LinkLocal, Member, Nic, NicId, NicState, Outcome, OwnedAddress, Permission, PortRange,
-        Protocol, Remote, SecurityGroup, Summary,
+        LinkLocal, Member, Nic, NicState, Outcome, OwnedAddress, Permission, PortRange, Protocol,
+        Remote, SecurityGroup, Summary,
     },
     pb::{self, interface_selector::By},
 };
@@ -66,8 +64,8 @@ pub fn nic(nic: &Nic) -> pb::Nic {
 
 /// What is in force for a NIC. A NIC without an outcome is one that the agent has not
 /// looked at yet.
-pub fn nic_status(nic: &Nic, outcomes: &BTreeMap<NicId, Outcome>) -> pb::NicStatus {
-    let (state, reason, bound) = match outcomes.get(&nic.id) {
+pub fn nic_status(nic: &Nic, outcome: Option<&Outcome>) -> pb::NicStatus {
+    let (state, reason, bound) = match outcome {
         Some(Outcome { state, bound }) => match state {
             NicState::Active => (pb::NicState::Active, "", bound.as_slice()),
             NicState::Pending(why) => (pb::NicState::Pending, why.as_str(), bound.as_slice()),
@@ -92,10 +90,10 @@ pub fn nic_status(nic: &Nic, outcomes: &BTreeMap<NicId, Outcome>) -> pb::NicStat
 }
 
 /// A NIC with what became of it.
-pub fn nic_info(nic: &Nic, outcomes: &BTreeMap<NicId, Outcome>) -> pb::NicInfo {
+pub fn nic_info(nic: &Nic, outcome: Option<&Outcome>) -> pb::NicInfo {
     pb::NicInfo {
         nic: Some(self::nic(nic)),
-        status: Some(nic_status(nic, outcomes)),
+        status: Some(nic_status(nic, outcome)),
     }
 }
 

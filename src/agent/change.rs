@@ -1,0 +1,294 @@
+//! Changes: one transaction for those that wait together.
+//!
+//! A change that carries a generation, replaces everything or only asks is made alone.
+//! Others that wait are made together as long as none names what another has named, so
+//! that each is judged, and answered, as if it had come alone. Where the kernel refuses
+//! them together, each gets its own try.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
+use tracing::{error, info};
+
+use super::{Applied, ApplyError, Change, actor::Agent, handle::Command, status};
+use crate::{
+    dataplane::Dataplane,
+    link::Host,
+    model::{Delta, Desired, GroupId, NicId, Summary},
+    policy::Compiled,
+    store::{Saved, Store, StoreError},
+};
+
+/// How many changes may share a transaction.
+const TOGETHER: usize = 64;
+
+/// How long to wait for more where the last changes came in a crowd: callers that were
+/// just answered are about to come back.
+const LINGER: Duration = Duration::from_millis(1);
+
+type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
+
+/// A change that waits for its answer.
+type Waiting = (Box<Change>, Reply);
+
+/// What changes name.
+#[derive(Default)]
+struct Named {
+    nics: BTreeSet<NicId>,
+    groups: BTreeSet<GroupId>,
+}
+
+impl Named {
+    /// Adds what a change names, unless some of it is named already.
+    fn add(&mut self, delta: &Delta) -> bool {
+        let nics = delta.nics.iter().map(|nic| &nic.id);
+        let nics: BTreeSet<_> = nics.chain(&delta.remove_nics).cloned().collect();
+        let groups = delta.groups.iter().map(|group| &group.id);
+        let groups = groups.chain(&delta.remove_groups);
+        let groups = groups.chain(delta.members.iter().map(|members| &members.group));
+        let groups: BTreeSet<_> = groups.cloned().collect();
+        let new = self.nics.is_disjoint(&nics) && self.groups.is_disjoint(&groups);
+        if new {
+            self.nics.extend(nics);
+            self.groups.extend(groups);
+        }
+        new
+    }
+}
+
+/// What is to become the acknowledged state.
+struct Draft {
+    desired: Desired,
+    revision: u64,
+}
+
+impl Draft {
+    /// Adds a change, or says what is wrong with it.
+    fn add<D: Dataplane, H: Host, S: Store>(
+        &mut self,
+        change: &Change,
+        agent: &Agent<D, H, S>,
+    ) -> Result<Summary, ApplyError> {
+        let host = &agent.compiled.host;
+        let next = self
+            .desired
+            .change(&change.delta, &agent.limits, host)
+            .map_err(ApplyError::Faults)?;
+        let summary = next.summary(&self.desired);
+        self.revision += u64::from(summary != Summary::default());
+        self.desired = next;
+        Ok(summary)
+    }
+}
+
+impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
+    /// Makes a change and those that wait behind it; gives back a command that was met
+    /// and does not belong to them.
+    pub(super) async fn changes(&mut self, first: Waiting) -> Option<Command> {
+        let mut named = Named::default();
+        if !may_share(&first.0) || !named.add(&first.0.delta) {
+            self.alone(*first.0, first.1).await;
+            return None;
+        }
+        let mut together = vec![first];
+        let mut met = None;
+        while together.len() < TOGETHER {
+            let linger = if self.crowded { LINGER } else { Duration::ZERO };
+            match timeout(linger, self.commands.recv()).await {
+                Ok(Some(Command::Apply(change, reply)))
+                    if may_share(&change) && named.add(&change.delta) =>
+                {
+                    together.push((change, reply));
+                }
+                Ok(other) => {
+                    met = other;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.crowded = together.len() > 1;
+        self.together(together).await;
+        met
+    }
+
+    /// Makes changes of which each could be made alone.
+    async fn together(&mut self, waiting: Vec<Waiting>) {
+        self.catch_up().await;
+        let mut draft = self.draft();
+        let mut accepted = Vec::with_capacity(waiting.len());
+        for (change, reply) in waiting {
+            match draft.add(&change, self) {
+                Ok(summary) => accepted.push((change, reply, summary)),
+                Err(error) => answer(reply, Err(error)),
+            }
+        }
+        if accepted.is_empty() {
+            return;
+        }
+        let refused = match self.make(draft, None).await {
+            Ok(()) => {
+                let view = self.publish();
+                for (_, reply, summary) in accepted {
+                    let applied = Applied {
+                        summary,
+                        plan: Vec::new(),
+                        view: Arc::clone(&view),
+                    };
+                    answer(reply, Ok(applied));
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        if accepted.len() == 1 || self.trouble.disk.is_some() {
+            for (_, reply, _) in accepted {
+                answer(reply, Err(refused.clone()));
+            }
+            return;
+        }
+        for (change, reply, _) in accepted {
+            self.alone(*change, reply).await;
+        }
+    }
+
+    /// Makes one change.
+    pub(super) async fn alone(&mut self, change: Change, reply: Reply) {
+        let done = self.change(change).await;
+        answer(reply, done);
+    }
+
+    async fn change(&mut self, change: Change) -> Result<Applied, ApplyError> {
+        if self.is_repeated(&change)? {
+            return Ok(Applied {
+                summary: Summary::default(),
+                plan: Vec::new(),
+                view: Arc::clone(&self.view.borrow()),
+            });
+        }
+        self.catch_up().await;
+        let mut draft = self.draft();
+        let summary = draft.add(&change, self)?;
+        if change.dry_run {
+            let mut numbering = self.numbering.clone();
+            let compiled = Arc::new(self.compiled.next(&draft.desired, &mut numbering));
+            let plan = self.dataplane.preview(&self.plan(&compiled.ruleset));
+            let saved = self.saved_from(draft, change.generation);
+            let view = Arc::new(self.view_of(&saved, &compiled));
+            return Ok(Applied {
+                summary,
+                plan,
+                view,
+            });
+        }
+        self.make(draft, change.generation).await?;
+        Ok(Applied {
+            summary,
+            plan: Vec::new(),
+            view: self.publish(),
+        })
+    }
+
+    /// Takes account of what happened to the interfaces before a change is judged by them.
+    async fn catch_up(&mut self) {
+        if self.interfaces.has_changed().unwrap_or(false) {
+            self.reconcile().await;
+        }
+    }
+
+    fn draft(&self) -> Draft {
+        Draft {
+            desired: self.saved.desired.clone(),
+            revision: self.saved.revision,
+        }
+    }
+
+    fn saved_from(&self, draft: Draft, generation: Option<crate::model::Generation>) -> Saved {
+        Saved {
+            desired: draft.desired,
+            generation: generation.or_else(|| self.saved.generation.clone()),
+            revision: draft.revision,
+            settings: self.saved.settings.clone(),
+        }
+    }
+
+    /// Puts a draft in force: in the kernel, then on disk.
+    async fn make(
+        &mut self,
+        draft: Draft,
+        generation: Option<crate::model::Generation>,
+    ) -> Result<(), ApplyError> {
+        let mut numbering = self.numbering.clone();
+        let compiled = self.compiled.next(&draft.desired, &mut numbering);
+        self.program(&compiled).await?;
+        self.persist(self.saved_from(draft, generation)).await?;
+        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.numbering = numbering;
+        self.compiled = Arc::new(compiled);
+        let generation = self.saved.generation.as_ref().map(|g| g.number);
+        let nics = self.saved.desired.nics.len();
+        info!(revision = self.saved.revision, generation, nics, "applied");
+        Ok(())
+    }
+
+    /// Puts a change in force. Where the kernel refuses, what was acknowledged is put
+    /// back, whatever the kernel holds: it may not be what we think.
+    async fn program(&mut self, compiled: &Compiled) -> Result<(), ApplyError> {
+        let Err(error) = self.enforce(&compiled.ruleset).await else {
+            return Ok(());
+        };
+        error!(%error, "a change was not programmed");
+        self.restore().await;
+        self.publish();
+        Err(ApplyError::Unavailable(error.to_string()))
+    }
+
+    /// Makes a change that is in the kernel the acknowledged one; where the disk
+    /// refuses, the kernel is taken back to what was.
+    async fn persist(&mut self, saved: Saved) -> Result<(), ApplyError> {
+        match self.store.commit(&self.saved, &saved).await {
+            Ok(()) => {
+                self.trouble.disk = None;
+                self.saved = saved;
+                Ok(())
+            }
+            Err(error) => Err(self.take_back(&error).await),
+        }
+    }
+
+    /// Takes the kernel back to what was acknowledged, after the disk refused.
+    async fn take_back(&mut self, cause: &StoreError) -> ApplyError {
+        error!(error = %cause, "a change could not be written to disk and is taken back");
+        self.trouble.disk = Some(cause.to_string());
+        if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
+            self.failed(&error);
+        }
+        self.publish();
+        ApplyError::Unavailable(cause.to_string())
+    }
+
+    /// Whether a change is the one in force once more; an error if its generation is
+    /// stale, or the same with other content.
+    fn is_repeated(&self, change: &Change) -> Result<bool, ApplyError> {
+        match (&change.generation, &self.saved.generation) {
+            (Some(given), Some(in_force)) if given == in_force => match self.trouble.text() {
+                None => Ok(true),
+                Some(trouble) => Err(ApplyError::Unavailable(trouble)),
+            },
+            (Some(given), Some(in_force)) if given.number <= in_force.number => {
+                let (given, in_force) = (given.number, in_force.number);
+                Err(ApplyError::Generation { given, in_force })
+            }
+            (Some(_) | None, Some(_) | None) => Ok(false),
+        }
+    }
+}
+
+fn may_share(change: &Change) -> bool {
+    change.generation.is_none() && !change.dry_run && !change.delta.replace
+}
+
+/// Nobody may be waiting for the answer any more; the change counts all the same.
+fn answer(reply: Reply, answer: Result<Applied, ApplyError>) {
+    let _ = reply.send(answer);
+}
