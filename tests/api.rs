@@ -16,5 +16,6 @@ mod api {
     pub(crate) mod serving;
     pub(crate) mod sgctl;
     pub(crate) mod syncs;
+    pub(crate) mod together;
     pub(crate) mod world;
 }

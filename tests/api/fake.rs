@@ -12,7 +12,7 @@ use sgagent::{
     dataplane::{Dataplane, DataplaneError, Dropped, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
-    ruleset::{NicNumber, Plan, Reason, Ruleset},
+    ruleset::{NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub(crate) enum Mood {
     Refuse,
     /// Neither until the mood changes.
     Hang,
+    /// Refuses edits of more than one NIC.
+    RefuseCrowds,
 }
 
 /// What a test holds of the kernel.
@@ -85,6 +87,11 @@ impl Dataplane for FakeDataplane {
         let mood = decided.map_or(Mood::Refuse, |mood| *mood);
         if mood == Mood::Refuse {
             return Err(Self::refused("made to refuse"));
+        }
+        let nic = |(object, _): &&(Object, _)| matches!(object, Object::Nic(_));
+        let crowd = plan.changes.iter().filter(nic).count() > 1;
+        if mood == Mood::RefuseCrowds && plan.from.is_some() && crowd {
+            return Err(Self::refused("made to refuse crowds"));
         }
         if plan.from.is_some() && self.ruleset.borrow().is_none() {
             return Err(Self::refused("No such file or directory"));
