@@ -1,8 +1,8 @@
 //! What guests may send and receive, row by row of the packet policy, judged by what arrives.
 //!
 //! `SGAGENT_TEST_PLACEMENT` names the placement (default `br_netfilter`), `SGAGENT_TEST_LONG`
-//! makes the two floods of G15 last the 90 s of the specification instead of 20 s, and
-//! `SGAGENT_TEST_MUTATE` takes one rule out (support/mutate.rs).
+//! makes the two floods of G15 last the 90 s of the specification instead of 20 s. Two more are
+//! for `make mutants` (support/coverage.rs).
 //!
 //! These tests need root (or `unshare --user --map-root-user --net --mount`), `/dev/net/tun`,
 //! `ip`, `bridge` and `nft`. A capability that is missing fails them.

@@ -2,13 +2,13 @@
 //! real agent, and frames made octet by octet.
 //!
 //! A test says which frame enters at which port and asks where it came out. Nothing here looks
-//! at the ruleset; the one exception is [`mutate`], which takes a rule out so that a reviewer
-//! can see which test notices.
+//! at the ruleset; the one exception is [`coverage`], by which `make mutants` learns which tests
+//! may notice that a rule is missing.
 
 pub(crate) mod agent;
+pub(crate) mod coverage;
 pub(crate) mod frag;
 pub(crate) mod host;
-pub(crate) mod mutate;
 pub(crate) mod namespace;
 pub(crate) mod nd;
 pub(crate) mod net;

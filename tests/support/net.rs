@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sgagent::pb;
 
 use super::agent::Agent;
+use super::coverage;
 use super::frag::join;
-use super::mutate::mutate;
 use super::namespace::Namespace;
 use super::packet::Wire;
 use super::plan::{NO_BRIDGE, Plan, port_commands};
@@ -26,7 +26,14 @@ pub(crate) struct Net {
     /// Ports that a sentinel reaches: uplinks, unmanaged ports, guests with a NIC.
     live: BTreeSet<String>,
     sentinels: u32,
+    started: Instant,
     pub namespace: Namespace,
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        coverage::record(&self.namespace, self.started);
+    }
 }
 
 /// Frames by the port where they came out.
@@ -63,6 +70,7 @@ impl Net {
             ports,
             live,
             sentinels: 0,
+            started: Instant::now(),
             namespace,
         };
         net.agent.start(&net.namespace);
@@ -70,7 +78,6 @@ impl Net {
         if wanted + plan.change.groups.len() > 0 {
             net.apply(plan.change);
         }
-        mutate(&net.namespace);
         net
     }
 

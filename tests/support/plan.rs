@@ -130,7 +130,9 @@ impl Plan {
     pub(crate) fn config(&self) -> String {
         let placement =
             std::env::var("SGAGENT_TEST_PLACEMENT").unwrap_or_else(|_| "br_netfilter".to_owned());
-        let mut text = format!(
+        let mut text = super::coverage::program();
+        let _ = write!(
+            text,
             "unix_socket = \"{{dir}}/sgagent.sock\"\nstate_dir = \"{{dir}}/state\"\n\
              placement = \"{placement}\"\nguest_interfaces = [\"vnet*\", \"vif*\", \"tap*\"]\n"
         );
