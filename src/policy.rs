@@ -34,6 +34,7 @@ pub fn compile(desired: &Desired, interfaces: &Interfaces, numbering: &mut Numbe
     let mut ruleset = Ruleset {
         enforced: !interfaces.bridges.is_empty(),
         guest_patterns: interfaces.guest_patterns.clone(),
+        bridge_patterns: interfaces.bridges.iter().map(|b| b.name.clone()).collect(),
         ..Ruleset::default()
     };
     ruleset.bridges = bridges(interfaces, numbering);

@@ -434,7 +434,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             revision: saved.revision,
             unhealthy: self.trouble.text(),
             identity: self.identity.clone(),
-            limitations: status::limitations(self.settings.unsupported()),
+            limitations: status::limitations(&self.identity.placement, self.settings.unsupported()),
             unprotected: status::unprotected(interfaces),
             warnings,
             bridges: status::bridges(compiled, interfaces),

@@ -8,6 +8,7 @@ use std::{
 use super::{
     element::{Element, SetRef},
     fragment::{ChainRef, Declaration, Fragment},
+    skeleton::Placement,
 };
 use crate::ruleset::{Plan, Ruleset, name::TABLE};
 
@@ -27,12 +28,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan, placement: Placement) -> Self {
         let nothing = Ruleset::default();
         let from = plan.from.as_deref().unwrap_or(&nothing);
         let mut batch = Self::default();
         for (object, _) in &plan.changes {
-            batch.diff(&Fragment::of(object, from), Fragment::of(object, &plan.to));
+            batch.diff(
+                &Fragment::of(object, from, placement),
+                Fragment::of(object, &plan.to, placement),
+            );
         }
         batch
     }

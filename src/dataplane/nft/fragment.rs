@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     element::{Element, Part, SetRef, Value},
     rule,
+    skeleton::Placement,
 };
 use crate::{
     model::{Direction, IfName, Mac, Permission, Prefix},
@@ -18,8 +19,7 @@ use crate::{
     },
 };
 
-pub(super) const GUARD: &str = "bridge";
-pub(super) const GROUPS: &str = "ip6";
+const GUARD: &str = "bridge";
 
 /// A chain, by its family and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +29,9 @@ pub(super) struct ChainRef {
 }
 
 /// What the kernel holds for one object.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fragment {
+    placement: Placement,
     /// Sets and maps of its own, with what is between the braces of their declaration.
     pub(super) sets: BTreeMap<SetRef, Declaration>,
     /// Chains of its own.
@@ -49,8 +50,14 @@ pub(super) struct Declaration {
 }
 
 impl Fragment {
-    pub(super) fn of(object: &Object, ruleset: &Ruleset) -> Self {
-        let mut fragment = Self::default();
+    pub(super) fn of(object: &Object, ruleset: &Ruleset, placement: Placement) -> Self {
+        let mut fragment = Self {
+            placement,
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            refilled: BTreeMap::new(),
+            elements: BTreeSet::new(),
+        };
         match object {
             Object::Lengths => fragment.lengths(ruleset),
             // A table of its own: skeleton::ports.
@@ -90,7 +97,7 @@ impl Fragment {
     }
 
     fn groups(&mut self, set: &str, key: Vec<Part>) {
-        self.add(GROUPS, set, key, None);
+        self.add(self.placement.family(), set, key, None);
     }
 
     fn declare(
@@ -166,14 +173,18 @@ impl Fragment {
         }
         for server in &rules.dhcpv6_servers {
             self.guard("dhcpv6_server", vec![number(), Part::Address(*server)]);
-            self.groups("dhcpv6_server", vec![port(), Part::Address(*server)]);
+            self.groups("bridge_dhcpv6_server", vec![port(), Part::Address(*server)]);
         }
-        self.groups("managed_bridge", vec![port()]);
+        match self.placement {
+            Placement::BrNetfilter => self.groups("managed_bridge", vec![port()]),
+            // There the interface is the port.
+            Placement::Bridge => {}
+        }
         if let Some(mac) = rules.host_mac {
             self.groups("host_mac", vec![port(), Part::Mac(mac)]);
         }
         self.add(
-            GROUPS,
+            self.placement.family(),
             "zone",
             vec![port()],
             Some(Value::Zone(rules.number.0)),
@@ -209,7 +220,7 @@ impl Fragment {
         };
         for direction in [Direction::Ingress, Direction::Egress] {
             let chain = ChainRef {
-                family: GROUPS,
+                family: self.placement.family(),
                 name: name::group_chain(direction, number),
             };
             self.chains
@@ -223,7 +234,12 @@ impl Fragment {
                 for prefix in prefixes {
                     self.groups(&set, vec![Part::Prefix(*prefix)]);
                 }
-                self.declare(GROUPS, set, "set", "type ipv6_addr; flags interval;");
+                self.declare(
+                    self.placement.family(),
+                    set,
+                    "set",
+                    "type ipv6_addr; flags interval;",
+                );
             }
         }
     }
@@ -236,7 +252,7 @@ impl Fragment {
         for address in members.keys() {
             self.groups(&set, vec![Part::Address(*address)]);
         }
-        self.declare(GROUPS, set, "set", "type ipv6_addr;");
+        self.declare(self.placement.family(), set, "set", "type ipv6_addr;");
         let prefixes = members
             .values()
             .flat_map(|m| m.delegated_prefixes.iter().copied());
@@ -244,7 +260,12 @@ impl Fragment {
         for prefix in Prefix::aggregate(prefixes) {
             self.groups(&set, vec![Part::Prefix(prefix)]);
         }
-        self.declare(GROUPS, set, "set", "type ipv6_addr; flags interval;");
+        self.declare(
+            self.placement.family(),
+            set,
+            "set",
+            "type ipv6_addr; flags interval;",
+        );
     }
 
     fn policy(&mut self, number: PolicyNumber, ruleset: &Ruleset) {
@@ -253,7 +274,7 @@ impl Fragment {
         };
         for direction in [Direction::Ingress, Direction::Egress] {
             let chain = ChainRef {
-                family: GROUPS,
+                family: self.placement.family(),
                 name: name::policy_chain(direction, number),
             };
             self.chains
@@ -294,10 +315,13 @@ impl Fragment {
             self.owned(interface, nic, sent);
         }
         for permission in &nic.permissions {
-            if *permission != Permission::AnySource {
-                self.groups(permission_set(*permission), vec![Part::Mark(sent)]);
-                self.groups(permission_set(*permission), vec![Part::Mark(delivered)]);
-            }
+            let by_mark = match permission {
+                Permission::RouterAdvertisements => "nic_may_advertise",
+                Permission::Dhcpv6Server => "nic_may_serve_dhcpv6",
+                Permission::AnySource => continue,
+            };
+            self.groups(by_mark, vec![Part::Mark(sent)]);
+            self.groups(by_mark, vec![Part::Mark(delivered)]);
         }
         for (direction, map, mark) in [
             (Direction::Egress, "egress_policy", sent),
@@ -305,7 +329,7 @@ impl Fragment {
         ] {
             let chain = name::policy_chain(direction, nic.policy);
             self.add(
-                GROUPS,
+                self.placement.family(),
                 map,
                 vec![Part::Mark(mark)],
                 Some(Value::Goto(chain)),
