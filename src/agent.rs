@@ -23,4 +23,6 @@ pub use crate::model::Generation;
 pub use actor::{Agent, Parts};
 pub use handle::{ApplyError, Handle, ReadError};
 pub use settings::{HostPolicy, restore as restore_settings};
-pub use view::{Applied, BridgeView, Change, DropCount, Drops, Identity, NicDrops, View};
+pub use view::{
+    Applied, BridgeView, Change, DropCount, Drops, FlowTable, Identity, NicDrops, View,
+};

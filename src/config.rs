@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::HostPolicy,
-    dataplane::nft::Parameters,
+    dataplane::nft::{self, Parameters},
     model::{BridgeConfig, IfPattern, Limits, is_link_local},
 };
 
@@ -42,8 +42,10 @@ pub enum ConfigError {
 #[serde(rename_all = "snake_case")]
 #[clap(rename_all = "snake_case")]
 pub enum Placement {
-    /// What the kernel can do.
+    /// `Bridge` where the kernel can do it, else `BrNetfilter`.
     Auto,
+    /// In table bridge, by the bridge's own connection tracking.
+    Bridge,
     /// In table ip6, behind `br_netfilter`.
     BrNetfilter,
 }
@@ -105,9 +107,12 @@ impl Default for Config {
     }
 }
 
+/// Limits of which 0 means that there is none.
+const UNLIMITED_AT_ZERO: &[&str] = &["max_flows"];
+
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
-        /// How much of everything. Each is at least 1.
+        /// How much of everything. Each is at least 1, but for [`UNLIMITED_AT_ZERO`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct LimitsConfig {
@@ -122,7 +127,9 @@ macro_rules! limits {
 
         impl LimitsConfig {
             fn zero(&self) -> Option<&'static str> {
-                $(if self.$name == 0 { return Some(stringify!($name)); })*
+                $(if self.$name == 0 && !UNLIMITED_AT_ZERO.contains(&stringify!($name)) {
+                    return Some(stringify!($name));
+                })*
                 None
             }
         }
@@ -162,6 +169,12 @@ limits! {
     nd_per_second: u32 = Parameters::default().nd_per_second;
     /// Neighbour discovery messages that a NIC may send at once (G16).
     nd_burst: u32 = Parameters::default().nd_burst;
+    /// New flows that a NIC may begin in a second (S8).
+    flows_per_second: u32 = Parameters::default().flows_per_second;
+    /// New flows that a NIC may begin at once (S8).
+    flow_burst: u32 = Parameters::default().flow_burst;
+    /// Flows that a NIC may have at any time; 0, any number (S8).
+    max_flows: u32 = Parameters::default().max_flows;
     /// Multicast groups of one guest's port on snooping bridges (G16).
     multicast_groups: u64 = 64;
 }
@@ -245,8 +258,8 @@ impl Config {
         }
     }
 
-    /// The limits of what a NIC may send.
-    pub fn parameters(&self) -> Parameters {
+    /// The placement and the limits of what a NIC may send.
+    pub fn parameters(&self, placement: nft::Placement) -> Parameters {
         let LimitsConfig {
             fragments_per_second,
             fragment_burst,
@@ -254,22 +267,29 @@ impl Config {
             mld_burst,
             nd_per_second,
             nd_burst,
+            flows_per_second,
+            flow_burst,
+            max_flows,
             ..
         } = self.limits;
         Parameters {
+            placement,
             fragments_per_second,
             fragment_burst,
             mld_per_second,
             mld_burst,
             nd_per_second,
             nd_burst,
+            flows_per_second,
+            flow_burst,
+            max_flows,
         }
     }
 
     /// What the host's settings are to be.
-    pub fn host_policy(&self) -> HostPolicy {
+    pub fn host_policy(&self, placement: nft::Placement) -> HostPolicy {
         HostPolicy {
-            nf_call_ip6tables: true,
+            nf_call_ip6tables: placement == nft::Placement::BrNetfilter,
             fragment_timeout: self.limits.fragment_timeout,
             fragment_memory: self.limits.fragment_memory,
             multicast_groups: self.limits.multicast_groups,
@@ -329,6 +349,7 @@ mod tests {
     fn nonsense_is_refused() {
         for (text, word) in [
             ("[limits]\nnics = 0", "limits.nics"),
+            ("[limits]\nflow_burst = 0", "limits.flow_burst"),
             ("guest_interfaces = []", "guest_interfaces"),
             (
                 "[[bridges]]\nname = \"br0\"\nrouters = [\"2001:db8::1\"]",

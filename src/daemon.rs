@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,9 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, Identity, Parts, restore_settings},
+    agent::{Agent, FlowTable, Identity, Parts, restore_settings},
     config::{Config, Placement},
-    dataplane::{Dataplane as _, nft::Nft},
+    dataplane::{
+        Dataplane as _,
+        nft::{self, Nft},
+    },
     grpc::{self, Listener, ServeOptions, serve},
     link::Netlink,
     model::{
@@ -33,8 +36,9 @@ use crate::{
 pub async fn run(config: Config) -> Result<()> {
     let started = tokio::time::Instant::now();
     telemetry::start(&config.log, config.log_format)?;
-    let dataplane = Nft::new(config.nft.clone(), config.parameters());
-    let identity = identify(&config, &dataplane).await?;
+    let (placement, placement_reason) = place(&config).await?;
+    let dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
+    let identity = identify(&dataplane, placement, placement_reason).await?;
     let store = open_store(&config)?;
     let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
         .await
@@ -44,7 +48,7 @@ pub async fn run(config: Config) -> Result<()> {
         host,
         store,
         limits: config.model_limits(),
-        host_policy: config.host_policy(),
+        host_policy: config.host_policy(placement),
         identity,
     };
     let (agent, handle) = Agent::start(parts).await?;
@@ -62,6 +66,7 @@ pub async fn run(config: Config) -> Result<()> {
         max_message_octets: config.limits.message_octets,
         started,
         limits: config.model_limits(),
+        flow_table,
     };
     let asked = stop_signal()?;
     let alone = Arc::new(AtomicBool::new(false));
@@ -91,7 +96,9 @@ pub async fn run(config: Config) -> Result<()> {
 /// Removes all that is ours from the kernel and restores the host's settings.
 pub async fn purge(config: Config) -> Result<()> {
     telemetry::start(&config.log, config.log_format)?;
-    let mut dataplane = Nft::new(config.nft.clone(), config.parameters());
+    // Whatever the placement was: all our tables go.
+    let any = nft::Placement::default();
+    let mut dataplane = Nft::new(config.nft.clone(), config.parameters(any));
     // Opening the store first refuses while the daemon runs: it would put all back.
     let store = if config.state_dir.join(STORE).exists() {
         Some(open_store(&config)?)
@@ -147,26 +154,60 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// Finds out what this host can do.
-async fn identify(config: &Config, dataplane: &Nft) -> Result<Identity> {
-    let sysctl = PathBuf::from("/proc/sys/net/bridge/bridge-nf-call-ip6tables");
-    if !sysctl.exists() {
-        return Err(anyhow!(
-            "this kernel has no br_netfilter ({} is missing): load the module br_netfilter",
-            sysctl.display()
-        ));
-    }
-    let placement_reason = match config.placement {
-        Placement::BrNetfilter => "the configuration says so",
-        Placement::Auto => "br_netfilter is there, and this version knows no other placement",
+/// Where the stateful stage runs on this host, and why there: what the kernel says when
+/// it is asked counts, not what it is called.
+async fn place(config: &Config) -> Result<(nft::Placement, String)> {
+    use nft::Placement::{BrNetfilter, Bridge};
+    let forced = |placement| async move {
+        nft::can(&config.nft, placement)
+            .await
+            .with_context(|| format!("placement {} is not to be had here", placement.name()))?;
+        Ok((placement, "the configuration says so".to_owned()))
     };
+    match config.placement {
+        Placement::Bridge => forced(Bridge).await,
+        Placement::BrNetfilter => forced(BrNetfilter).await,
+        Placement::Auto => {
+            let Err(why) = nft::can(&config.nft, Bridge).await else {
+                let reason = "the bridge tracks connections itself, and its name can be matched";
+                return Ok((Bridge, reason.to_owned()));
+            };
+            nft::can(&config.nft, BrNetfilter).await.with_context(|| {
+                format!("neither placement is to be had here; bridge: {why}; br_netfilter")
+            })?;
+            Ok((
+                BrNetfilter,
+                format!("placement bridge is not to be had: {why}"),
+            ))
+        }
+    }
+}
+
+/// Finds out what this host is.
+async fn identify(
+    dataplane: &Nft,
+    placement: nft::Placement,
+    placement_reason: String,
+) -> Result<Identity> {
     let kernel = tokio::fs::read_to_string("/proc/sys/kernel/osrelease").await?;
     Ok(Identity {
         dataplane: "nftables".to_owned(),
-        placement: "br_netfilter".to_owned(),
-        placement_reason: placement_reason.to_owned(),
+        placement: placement.name().to_owned(),
+        placement_reason,
         kernel_version: kernel.trim().to_owned(),
         nft_version: dataplane.version().await.context("nft")?,
+    })
+}
+
+/// How full the table of flows is; nothing where the kernel tracks none (yet).
+fn flow_table() -> Option<FlowTable> {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/{name}"));
+        text.ok()?.trim().parse().ok()
+    };
+    Some(FlowTable {
+        entries: read("nf_conntrack_count")?,
+        maximum: read("nf_conntrack_max")?,
     })
 }
 
@@ -195,9 +236,14 @@ pub fn compile(file: &Path, config: &Config) -> Result<()> {
             println!("# NIC {id} is left out: {reason}");
         }
     }
+    let placement = match config.placement {
+        Placement::Bridge => nft::Placement::Bridge,
+        // The kernel is not asked here.
+        Placement::Auto | Placement::BrNetfilter => nft::Placement::BrNetfilter,
+    };
     print!(
         "{}",
-        Nft::new(config.nft.clone(), config.parameters()).render(&compiled.ruleset)
+        Nft::new(config.nft.clone(), config.parameters(placement)).render(&compiled.ruleset)
     );
     Ok(())
 }

@@ -59,6 +59,8 @@ pub enum Setting {
     Frag6Timeout,
     /// `net.netfilter.nf_conntrack_frag6_high_thresh`, in octets.
     Frag6HighThresh,
+    /// `net.bridge.bridge-nf-call-ip6tables`, all bridges' at once. Only read.
+    AllNfCallIp6tables,
 }
 
 impl fmt::Display for Setting {
@@ -69,6 +71,7 @@ impl fmt::Display for Setting {
             Self::MulticastMaxGroups(port) => write!(f, "mcast_max_groups of {port}"),
             Self::Frag6Timeout => f.write_str("net.netfilter.nf_conntrack_frag6_timeout"),
             Self::Frag6HighThresh => f.write_str("net.netfilter.nf_conntrack_frag6_high_thresh"),
+            Self::AllNfCallIp6tables => f.write_str("net.bridge.bridge-nf-call-ip6tables"),
         }
     }
 }

@@ -45,6 +45,7 @@ pub fn compile(desired: &Desired, host: &Arc<Located>, numbering: &mut Numbering
     let mut ruleset = Ruleset {
         enforced: !host.bridges.is_empty(),
         guest_patterns: host.guest_patterns.clone(),
+        bridge_patterns: host.bridges.iter().map(|b| b.name.clone()).collect(),
         ..Ruleset::default()
     };
     ruleset.bridges = bridges(host, numbering);

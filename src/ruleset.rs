@@ -181,6 +181,8 @@ pub struct Ruleset {
     pub enforced: bool,
     /// Names of interfaces that look like a guest's.
     pub guest_patterns: Vec<IfPattern>,
+    /// Names of the bridges that are managed, be they there yet or not.
+    pub bridge_patterns: Vec<IfPattern>,
     /// The managed bridges.
     pub bridges: BTreeMap<IfName, Arc<BridgeRules>>,
     /// Ports that no NIC is bound to.

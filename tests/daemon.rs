@@ -60,6 +60,8 @@ impl Host {
         let mut options = vec![
             format!("--unix-socket={}", self.socket().display()),
             format!("--state-dir={}", state.display()),
+            // What the tables are must not depend on the kernel.
+            "--placement=br_netfilter".to_owned(),
         ];
         options.extend(
             bridges
@@ -170,6 +172,64 @@ fn purge_removes_exactly_what_is_ours() {
     assert!(host.command("purge", &["br0"]).status().unwrap().success());
     assert_eq!(host.tables(), tables);
     assert_eq!(host.settings(), settings);
+}
+
+/// An nft that has none of what placement `bridge` needs, whatever the kernel has.
+fn nft_without(files: &Path, word: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = files.join("nft");
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = --check ]; then\n\
+         if grep -q '{word}'; then echo '/dev/stdin:4:1-9: Error: Could not process rule: \
+         Protocol error' >&2; exit 1; fi; exit 0; fi\nexec nft \"$@\"\n"
+    );
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn a_placement_that_the_kernel_refuses_is_no_start() {
+    let host = Host::new("r");
+    for (placement, word) in [("bridge", "ibrname"), ("br_netfilter", "table ip6")] {
+        let nft = nft_without(host.files.path(), word);
+        let mut command = Command::new("ip");
+        let options = host.options(&["br0"]);
+        let options = options.iter().filter(|o| !o.starts_with("--placement"));
+        command
+            .args(["netns", "exec", &host.name, SGAGENT, "run"])
+            .args(options)
+            .args([format!("--placement={placement}"), format!("--nft={nft}")]);
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        let wanted = format!("placement {placement} is not to be had here");
+        assert!(error.contains(&wanted), "{error}");
+        assert!(error.contains("rule: Protocol error"), "{error}");
+        assert!(!host.tables().contains("sgagent"));
+    }
+}
+
+#[test]
+fn the_placement_follows_what_the_kernel_says() {
+    let mut host = Host::new("a");
+    let nft = nft_without(host.files.path(), "ct state");
+    let options = host.options(&["br0"]);
+    let options = options.iter().filter(|o| !o.starts_with("--placement"));
+    let agent = Command::new("ip")
+        .args(["netns", "exec", &host.name, SGAGENT, "run"])
+        .args(options)
+        .args(["--placement=auto".to_owned(), format!("--nft={nft}")])
+        .stderr(Stdio::null())
+        .spawn();
+    host.agent = Some(agent.unwrap());
+    host.wait_until_it_answers();
+    let (_, status) = host.sgctl(&["status"]);
+    let words = status.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("placement br_netfilter"), "{status}");
+    assert!(words.contains("because placement bridge is not to be had: connection tracking"));
+    assert!(host.tables().contains("table ip6 sgagent"));
+    host.stop();
 }
 
 /// The store is on a file system of its own, which fills up and is emptied again.

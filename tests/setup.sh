@@ -4,6 +4,7 @@
 #     tests/setup.sh              root installs packages (apt or dnf); anybody else downloads and
 #                                 unpacks them under target/root
 #     tests/setup.sh --demo       only what the demo uses
+#     tests/setup.sh --vm         what the tests in a virtual machine use, too (Debian and Ubuntu)
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -45,6 +46,10 @@ fi
 
 # ---- what is needed
 
+vm=
+[[ ${1-} != --vm ]] || vm=yes
+readonly vm
+
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
 nft         nftables            nftables
@@ -63,13 +68,20 @@ sysctl      procps              procps-ng
 awk         mawk                gawk
 python3     python3             python3
 '
+# To boot another kernel. Its package is Debian's, and apt gets it.
+readonly vm_programs='
+qemu-system-x86_64  qemu-system-x86  -
+busybox             busybox-static   -
+depmod              kmod             -
+zstd                zstd             -
+'
 
 # lacking KIND: the packages of the programs that are not there.
 lacking() {
     local program apt dnf
     while read -r program apt dnf; do
         [[ -z $program ]] || command -v "$program" >/dev/null || if [[ $1 == dnf ]]; then echo "$dnf"; else echo "$apt"; fi
-    done <<<"$programs"
+    done <<<"$programs${vm:+$vm_programs}"
     # Debian splits this off from python3. Unpacked elsewhere it doesn't work; pip's wheel does.
     if [[ $1 != dnf && ! -v SGAGENT_PIP_WHEEL ]] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         if ((EUID == 0)); then echo python3-venv; else echo python3-pip-whl; fi
@@ -184,6 +196,7 @@ need_module() {
 # ---- to work
 
 mapfile -t missing < <(lacking "$kind" | sort -u)
+[[ -z $vm || $kind == apt ]] || fail "the tests in a virtual machine take a kernel package of Debian; apt is not here"
 if ((${#missing[@]} > 0)); then
     if [[ $kind == none ]]; then
         fail "neither apt nor dnf is here. Missing, by their Debian names: ${missing[*]}"
@@ -204,7 +217,7 @@ say "all programs are here"
 need_module br_netfilter /proc/sys/net/bridge/bridge-nf-call-ip6tables
 "$root/tests/run.sh" true
 say "network namespaces work"
-[[ ${1-} != --demo ]] || exit 0
+[[ ${1-} != --demo && ${1-} != --vm ]] || exit 0
 
 need_module tun /dev/net/tun
 # udev makes it so; a container or an image without udev may not.

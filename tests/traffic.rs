@@ -1,8 +1,9 @@
 //! What guests may send and receive, row by row of the packet policy, judged by what arrives.
 //!
 //! `SGAGENT_TEST_PLACEMENT` names the placement (default `br_netfilter`), `SGAGENT_TEST_LONG`
-//! makes the two floods of G15 last the 90 s of the specification instead of 20 s. Two more are
-//! for `make mutants` (support/coverage.rs).
+//! makes the two floods of G15 last the 90 s of the specification instead of 20 s, and
+//! `SGAGENT_TEST_VM` says that this machine is emulated and slow (tests/vm). Two more are for
+//! `make mutants` (support/coverage.rs).
 //!
 //! These tests need root (or `unshare --user --map-root-user --net --mount`), `/dev/net/tun`,
 //! `ip`, `bridge` and `nft`. A capability that is missing fails them.
@@ -29,6 +30,7 @@ mod traffic {
     mod discovery;
     mod ethernet;
     mod floods;
+    mod flows;
     mod from_host;
     mod groups;
     mod headers;
@@ -38,7 +40,9 @@ mod traffic {
     mod listeners;
     mod live;
     mod permissions;
+    mod placement;
     mod reassembly;
+    mod routed;
     mod rules;
     mod snooping;
     mod sources;

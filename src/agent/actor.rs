@@ -321,7 +321,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             revision: saved.revision,
             unhealthy: self.trouble.text(),
             identity: self.identity.clone(),
-            limitations: status::limitations(self.settings.unsupported()),
+            limitations: status::limitations(&self.identity.placement, self.settings.unsupported()),
             host_warnings: warnings,
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Settings {
     settled: BTreeMap<Setting, u32>,
     unsupported: BTreeSet<&'static str>,
     warnings: BTreeMap<Setting, String>,
+    /// Bridges whose frames ip6tables is shown, though this placement needs it not.
+    doubled: Vec<String>,
     listed: Vec<String>,
 }
 
@@ -52,6 +54,7 @@ impl Settings {
             settled: BTreeMap::new(),
             unsupported: BTreeSet::new(),
             warnings: BTreeMap::new(),
+            doubled: Vec::new(),
             listed: Vec::new(),
         }
     }
@@ -133,8 +136,33 @@ impl Settings {
                 }
             }
         }
+        self.both_trackers(host, interfaces).await;
         self.list();
         found
+    }
+
+    /// Where the bridge tracks connections itself, showing its frames to ip6tables as well
+    /// is somebody else's doing; whoever did it may need it.
+    async fn both_trackers<H: Host>(&mut self, host: &H, interfaces: &Interfaces) {
+        self.doubled.clear();
+        if self.policy.nf_call_ip6tables {
+            return;
+        }
+        let everywhere = matches!(host.get(&Setting::AllNfCallIp6tables).await, Ok(Some(1)));
+        for (bridge, _) in interfaces.managed_bridges() {
+            let setting = Setting::NfCallIp6tables(bridge.name.clone());
+            let here = matches!(host.get(&setting).await, Ok(Some(1)));
+            let who = match (everywhere, here) {
+                (_, true) => &setting,
+                (true, false) => &Setting::AllNfCallIp6tables,
+                (false, false) => continue,
+            };
+            self.doubled.push(format!(
+                "bridge {}: {who} is on: its IPv6 is tracked twice, which costs double, and \
+                 what the host drops in FORWARD its guests lose",
+                bridge.name
+            ));
+        }
     }
 
     /// Ports are many and lose their settings only with their bridge: they are not looked
@@ -186,7 +214,12 @@ impl Settings {
     }
 
     fn list(&mut self) {
-        self.listed = self.warnings.values().cloned().collect();
+        self.listed = self
+            .warnings
+            .values()
+            .chain(&self.doubled)
+            .cloned()
+            .collect();
     }
 
     fn wanted(&self, interfaces: &Interfaces) -> Vec<Found3> {
@@ -224,7 +257,9 @@ fn suffices(setting: &Setting, now: u64, wanted: u64) -> bool {
         Setting::Frag6HighThresh => now >= wanted,
         Setting::Frag6Timeout => now <= wanted,
         Setting::MulticastMaxGroups(_) => now != 0 && now <= wanted,
-        Setting::NoLinkLocalLearn(_) | Setting::NfCallIp6tables(_) => now == wanted,
+        Setting::NoLinkLocalLearn(_)
+        | Setting::NfCallIp6tables(_)
+        | Setting::AllNfCallIp6tables => now == wanted,
     }
 }
 
@@ -235,6 +270,7 @@ fn kind(setting: &Setting) -> &'static str {
         Setting::MulticastMaxGroups(_) => "mcast_max_groups",
         Setting::Frag6Timeout => "nf_conntrack_frag6_timeout",
         Setting::Frag6HighThresh => "nf_conntrack_frag6_high_thresh",
+        Setting::AllNfCallIp6tables => "bridge-nf-call-ip6tables",
     }
 }
 
@@ -252,7 +288,8 @@ pub(super) fn forget_absent(on_record: &mut BTreeMap<String, u64>, interfaces: &
             | Setting::NfCallIp6tables(interface)
             | Setting::MulticastMaxGroups(interface),
         ) => there.contains(&interface),
-        Ok(Setting::Frag6Timeout | Setting::Frag6HighThresh) | Err(_) => true,
+        Ok(Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables)
+        | Err(_) => true,
     });
 }
 

@@ -10,17 +10,30 @@ use crate::{
     policy::{Compiled, Outcomes},
 };
 
+/// What the two placements can't do.
+const BEHIND_BR_NETFILTER: [&str; 2] = [
+    "packets that the host itself sends to a guest are not judged by the guest's groups: \
+     br_netfilter does not show them (packet-policy S6)",
+    "the name of a frame's bridge is not matched: interfaces that look like a guest's are \
+     closed on every bridge, and opened on unmanaged bridges by the agent; one that appears \
+     there while the agent is down stays closed until it is back",
+];
+const IN_BRIDGE: [&str; 1] = [
+    "connection tracking of the bridge family is one switch for the whole host: frames of \
+     unmanaged bridges are tracked, too, and their fragments joined and cut again, but nothing \
+     of them is judged or marked",
+];
+
 /// What this placement and this kernel can't do.
-pub(super) fn limitations(unsupported: &BTreeSet<&'static str>) -> Vec<String> {
-    let mut all = vec![
-        "packets that the host itself sends to a guest are not judged by the guest's groups: \
-         br_netfilter does not show them (packet-policy S6)"
-            .to_owned(),
-        "this kernel is not asked for a bridge's name: interfaces that look like a guest's are \
-         closed on every bridge, and opened on unmanaged bridges by the agent; one that appears \
-         there while the agent is down stays closed until it is back"
-            .to_owned(),
-    ];
+pub(super) fn limitations(placement: &str, unsupported: &BTreeSet<&'static str>) -> Vec<String> {
+    let mut all: Vec<_> = if placement == "bridge" {
+        &IN_BRIDGE[..]
+    } else {
+        &BEHIND_BR_NETFILTER
+    }
+    .iter()
+    .map(|&text| text.to_owned())
+    .collect();
     if unsupported.contains("mcast_max_groups") {
         all.push(
             "this kernel has no limit for multicast groups of a port (Linux 6.3): a guest can \

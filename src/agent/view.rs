@@ -45,6 +45,15 @@ pub struct Identity {
     pub nft_version: String,
 }
 
+/// How full the host's table of flows is. All NICs and the host itself share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowTable {
+    /// Flows in it.
+    pub entries: u64,
+    /// As many as fit.
+    pub maximum: u64,
+}
+
 /// A managed bridge as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeView {

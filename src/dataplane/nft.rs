@@ -22,10 +22,12 @@ mod element;
 mod fragment;
 mod json;
 mod listing;
+mod probe;
 mod rule;
 pub mod skeleton;
 
-pub use skeleton::Parameters;
+pub use probe::{ProbeError, can};
+pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;
 
@@ -71,10 +73,11 @@ impl Nft {
     /// The transaction of a plan as nft text, but for the guests' ports.
     fn rules_text(&self, plan: &Plan) -> String {
         if plan.from.is_some() {
-            return Batch::of(plan).text();
+            return Batch::of(plan, self.parameters.placement).text();
         }
         let mut text = String::new();
-        for family in [fragment::GUARD, fragment::GROUPS] {
+        // The table of the other placement goes, too.
+        for family in ["bridge", "ip6"] {
             // `destroy` is missing before Linux 6.3; adding first makes deleting safe.
             let table = name::TABLE;
             // Writing to a String can't fail.
@@ -84,14 +87,14 @@ impl Nft {
             );
         }
         if !plan.to.is_empty() {
-            text.push_str(&skeleton::text(&self.parameters, &plan.to.guest_patterns));
-            text.push_str(&Batch::of(plan).text());
+            text.push_str(&skeleton::text(&self.parameters, &plan.to));
+            text.push_str(&Batch::of(plan, self.parameters.placement).text());
         }
         text
     }
 
     async fn rules(&self, plan: &Plan) -> Result<(), DataplaneError> {
-        let batch = Batch::of(plan);
+        let batch = Batch::of(plan, self.parameters.placement);
         let done = match batch.only_elements() {
             Some(_) if plan.from.is_some() && batch.is_empty() => return Ok(()),
             Some((remove, add)) if plan.from.is_some() => {

@@ -19,7 +19,7 @@ use super::{
     service::Service,
 };
 use crate::{
-    agent::Handle,
+    agent::{FlowTable, Handle},
     model::Limits,
     pb::{self, security_group_agent_server::SecurityGroupAgentServer},
 };
@@ -40,6 +40,8 @@ pub struct ServeOptions {
     pub started: Instant,
     /// How much of everything may be pushed; the agent's own limits.
     pub limits: Limits,
+    /// Reads how full the host's table of flows is, where that can be read.
+    pub flow_table: fn() -> Option<FlowTable>,
 }
 
 impl ServeOptions {

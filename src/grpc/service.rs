@@ -214,7 +214,9 @@ impl SecurityGroupAgent for Service {
         _request: Request<pb::GetStatusRequest>,
     ) -> Answer<pb::GetStatusResponse> {
         let uptime = self.options.started.elapsed();
-        Ok(Response::new(convert::status(&self.handle.view(), uptime)))
+        let flows = (self.options.flow_table)();
+        let status = convert::status(&self.handle.view(), uptime, flows);
+        Ok(Response::new(status))
     }
 
     type GetRulesetStream =

@@ -44,7 +44,7 @@ pub(super) async fn get(setting: &Setting) -> Result<Option<u64>, LinkError> {
             let options = port(setting, name).await?;
             Ok(options.iter().find_map(multicast_max_groups))
         }
-        Setting::Frag6Timeout | Setting::Frag6HighThresh => {
+        Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables => {
             match tokio::fs::read_to_string(sysctl(setting)).await {
                 Ok(text) => text.trim().parse().map(Some).map_err(|error| {
                     failed(io::Error::new(
@@ -112,7 +112,7 @@ async fn write(setting: &Setting, value: u64) -> io::Result<()> {
                 .append_info_data(InfoBridgePort::MulticastMaxGroups(value))
                 .build()
         }
-        Setting::Frag6Timeout | Setting::Frag6HighThresh => {
+        Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables => {
             return tokio::fs::write(sysctl(setting), value.to_string()).await;
         }
     };

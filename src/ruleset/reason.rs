@@ -11,6 +11,8 @@ pub enum Where {
     Groups,
     /// In both.
     Both,
+    /// In the guard, where the stateful stage can be passed by.
+    Skipped,
 }
 
 macro_rules! reasons {
@@ -88,7 +90,9 @@ reasons! {
     /// Connection tracking makes no sense of it.
     Invalid = 19, "invalid", Groups, "S1";
     /// The stateful stage did not see it: bridge netfilter is off.
-    StageSkipped = 20, "stage-skipped", Guard, "S1";
+    StageSkipped = 20, "stage-skipped", Skipped, "S1";
+    /// More new flows, or more flows, than a NIC may have.
+    FlowLimit = 21, "flow-limit", Groups, "S8";
 }
 
 impl Reason {

@@ -289,6 +289,16 @@ pub(super) fn status(status: &pb::GetStatusResponse, colour: bool) -> String {
     table.pair("kernel", &status.kernel_version);
     table.pair("nft", &status.nft_version);
     count(&mut table, status.counts.unwrap_or_default());
+    if let Some(pb::FlowTable { entries, maximum }) = status.flow_table {
+        // As full as this, it is time to look who fills it.
+        let tone = if entries >= maximum - maximum / 5 {
+            Tone::Warn
+        } else {
+            Tone::Plain
+        };
+        let text = format!("{entries} of {maximum}");
+        table.pair("flows", Cell::new(&text, tone));
+    }
     for (name, list, tone) in [
         ("warning", &status.warnings, Tone::Warn),
         ("unprotected", &status.unprotected, Tone::Bad),

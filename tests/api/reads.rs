@@ -253,6 +253,8 @@ async fn the_status_says_what_the_agent_is_and_counts() {
         (2, 8, 0)
     );
     assert_eq!((counts.groups, counts.rules, counts.members), (10, 0, 10));
+    let flows = status.flow_table.unwrap();
+    assert_eq!((flows.entries, flows.maximum), (3, 1_000));
     assert_eq!(status.bridges[0].name, "br0");
     assert_eq!(status.bridges[0].uplinks, ["eth0"]);
     assert_eq!(status.bridges[0].bound_ports, 2);

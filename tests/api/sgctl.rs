@@ -63,6 +63,7 @@ async fn an_operator_sees_what_a_management_server_pushed() {
         .await
         .unwrap();
     assert!(status.contains("\x1b[32mhealthy\x1b[0m"), "{status}");
+    assert!(status.contains("3 of 1000"), "{status}");
     let json = sgctl(&world, &["--json", "nics"]).await.unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["nics"][0]["status"]["state"], "NIC_STATE_ACTIVE");

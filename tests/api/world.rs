@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use sgagent::{
-    agent::{Agent, HostPolicy, Identity, Parts},
+    agent::{Agent, FlowTable, HostPolicy, Identity, Parts},
     grpc::{Listener, ServeOptions, serve},
     model::{Interfaces, Limits},
     pb::{self, security_group_agent_client::SecurityGroupAgentClient},
@@ -104,6 +104,12 @@ impl World {
             max_message_octets: MESSAGE_OCTETS,
             started,
             limits,
+            flow_table: || {
+                Some(FlowTable {
+                    entries: 3,
+                    maximum: 1_000,
+                })
+            },
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(async move {

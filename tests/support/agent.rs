@@ -84,7 +84,7 @@ impl Agent {
         let socket = self.path("sgagent.sock");
         self.runtime
             .block_on(async {
-                let limit = Duration::from_secs(20);
+                let limit = Duration::from_secs(20) * super::net::slowness();
                 let call = async { rpc(connect(socket).await?).await };
                 let answer = tokio::time::timeout(limit, call).await;
                 answer.map_err(|_| Status::deadline_exceeded("the test's own limit"))?
@@ -111,10 +111,14 @@ impl Agent {
     }
 
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20) * super::net::slowness();
         loop {
-            let answer =
-                self.call(async |mut client| client.get_status(pb::GetStatusRequest {}).await);
+            // On an emulated machine a call costs as much as what is waited for.
+            let answer = if self.path("sgagent.sock").exists() {
+                self.call(async |mut client| client.get_status(pb::GetStatusRequest {}).await)
+            } else {
+                Err(Status::unavailable("there is no socket"))
+            };
             let Err(error) = answer else { return };
             let ended = self
                 .child
@@ -139,7 +143,7 @@ impl Agent {
         };
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let _ = kill(pid, signal);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5) * super::net::slowness();
         while matches!(child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 let _ = child.kill();

@@ -70,7 +70,7 @@ impl Net {
     fn wait_for_address(&self, interface: &str, address: Ipv6Addr) {
         let list = format!("ip -6 route show table local dev {interface}");
         let wanted = format!("local {address} ");
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5) * super::net::slowness();
         while !self.namespace.command(&list).contains(&wanted) {
             assert!(Instant::now() < deadline, "{interface} has no {address}");
             std::thread::sleep(Duration::from_millis(2));

@@ -89,6 +89,12 @@ impl Namespace {
         });
     }
 
+    /// Whether a file of /sys or /proc is there.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let path = path.to_owned();
+        self.run(move || std::path::Path::new(&path).exists())
+    }
+
     /// Reads a file of /sys or /proc as a process of this host sees it.
     pub(crate) fn read(&self, path: &str) -> String {
         let path = path.to_owned();

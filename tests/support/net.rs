@@ -10,13 +10,22 @@ use super::coverage;
 use super::frag::join;
 use super::namespace::Namespace;
 use super::packet::Wire;
-use super::plan::{NO_BRIDGE, Plan, port_commands};
+use super::plan::{NO_BRIDGE, Placement, Plan, placement, port_commands};
 use super::tap::Tap;
 use super::want::Ipv4Mode;
 use super::who::{HOST, Machine};
 
 /// How long a frame that has to arrive may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How much longer everything may take here: an emulated machine (tests/vm) takes its time.
+pub(crate) fn slowness() -> u32 {
+    if std::env::var_os("SGAGENT_TEST_VM").is_some() {
+        8
+    } else {
+        1
+    }
+}
 
 /// A running host. Fields are dropped in order: the agent goes before its network.
 pub(crate) struct Net {
@@ -43,7 +52,12 @@ impl Net {
     pub(crate) fn new(plan: Plan) -> Self {
         let namespace = Namespace::new();
         for name in ["iptables", "ip6tables", "arptables"] {
-            namespace.sysctl(&format!("net/bridge/bridge-nf-call-{name}"), "0");
+            let path = format!("net/bridge/bridge-nf-call-{name}");
+            // Placement bridge needs no br_netfilter, which makes these.
+            if placement() == Placement::BrNetfilter || namespace.has(&format!("/proc/sys/{path}"))
+            {
+                namespace.sysctl(&path, "0");
+            }
         }
         // The guests' ports and the uplink have no addresses of their own, as on a hypervisor.
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
@@ -138,7 +152,7 @@ impl Net {
 
     /// Waits until a NIC has a state: the agent learns of ports from the kernel.
     pub(crate) fn wait_for(&mut self, machine: Machine, state: pb::NicState) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10) * slowness();
         loop {
             let status = self.status(machine);
             if status.state == i32::from(state) {
@@ -154,7 +168,7 @@ impl Net {
 
     /// Waits until the agent has seen a port that no NIC is bound to.
     pub(crate) fn wait_until_closed(&self, machine: Machine) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10) * slowness();
         loop {
             let request = pb::GetStatusRequest {};
             let answer = self
@@ -213,7 +227,7 @@ impl Net {
     pub(crate) fn passes(&mut self, wire: &impl Wire, to: Machine) {
         let sent = wire.frames();
         let mut arrived = self.arrivals(wire).remove(to.port).unwrap_or_default();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * slowness();
         while !contains(&arrived, &sent) {
             let port = wire.port();
             let Some(frame) = self.taps[to.port].receive(deadline) else {
@@ -288,7 +302,12 @@ impl Net {
         let mut arrivals = Arrivals::new();
         for (name, tap) in self.taps.iter().filter(|(name, _)| *name != from) {
             let expected = live.contains(name);
-            let deadline = Instant::now() + if expected { PATIENCE } else { Duration::ZERO };
+            let deadline = Instant::now()
+                + if expected {
+                    PATIENCE * slowness()
+                } else {
+                    Duration::ZERO
+                };
             let mut frames = Vec::new();
             loop {
                 match tap.receive(deadline) {

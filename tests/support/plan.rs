@@ -32,6 +32,34 @@ pub(crate) struct Plan {
     pub ip: String,
 }
 
+/// Where the stateful stage runs: what it sees there differs (S6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    Bridge,
+    BrNetfilter,
+}
+
+impl Placement {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::BrNetfilter => "br_netfilter",
+        }
+    }
+}
+
+/// The placement that these tests are run for.
+pub(crate) fn placement() -> Placement {
+    const VARIABLE: &str = "SGAGENT_TEST_PLACEMENT";
+    let Ok(name) = std::env::var(VARIABLE) else {
+        return Placement::BrNetfilter;
+    };
+    [Placement::Bridge, Placement::BrNetfilter]
+        .into_iter()
+        .find(|placement| placement.name() == name)
+        .unwrap_or_else(|| panic!("{VARIABLE} is no placement: {name}"))
+}
+
 /// Instead of a bridge: an interface of the host of its own, which it routes over.
 pub(crate) const NO_BRIDGE: &str = "";
 
@@ -128,8 +156,7 @@ impl Plan {
 
     /// The agent's configuration.
     pub(crate) fn config(&self) -> String {
-        let placement =
-            std::env::var("SGAGENT_TEST_PLACEMENT").unwrap_or_else(|_| "br_netfilter".to_owned());
+        let placement = placement().name();
         let mut text = super::coverage::program();
         let _ = write!(
             text,

@@ -8,6 +8,7 @@ use std::{
 use super::{
     element::{Element, SetRef},
     fragment::{ChainRef, Declaration, Fragment},
+    skeleton::Placement,
 };
 use crate::{
     model::{Members, differences},
@@ -30,18 +31,18 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan, placement: Placement) -> Self {
         let nothing = Ruleset::default();
         let from = plan.from.as_deref().unwrap_or(&nothing);
         let mut batch = Self::default();
         for (object, _) in &plan.changes {
             let few = if let Object::Members(group) = object {
-                members(*group, from, &plan.to)
+                members(*group, from, &plan.to, placement)
             } else {
                 None
             };
-            let all = || (Fragment::of(object, from), Fragment::of(object, &plan.to));
-            let (before, after) = few.unwrap_or_else(all);
+            let all = |ruleset| Fragment::of(object, ruleset, placement);
+            let (before, after) = few.unwrap_or_else(|| (all(from), all(&plan.to)));
             batch.diff(&before, after);
         }
         batch
@@ -164,7 +165,12 @@ impl Batch {
 
 /// Only those members of a group that differ; nothing where that is not the same as all of
 /// them: for a new set, and for delegated prefixes, which are joined where they touch.
-fn members(group: GroupNumber, from: &Ruleset, to: &Ruleset) -> Option<(Fragment, Fragment)> {
+fn members(
+    group: GroupNumber,
+    from: &Ruleset,
+    to: &Ruleset,
+    placement: Placement,
+) -> Option<(Fragment, Fragment)> {
     let (old, new) = (from.members.get(&group)?, to.members.get(&group)?);
     let (mut before, mut after) = (Members::new(), Members::new());
     for found in differences(old, new) {
@@ -177,7 +183,7 @@ fn members(group: GroupNumber, from: &Ruleset, to: &Ruleset) -> Option<(Fragment
             }
         }
     }
-    let fragment = |members: &Members| Fragment::of_members(group, members);
+    let fragment = |members: &Members| Fragment::of_members(group, members, placement);
     Some((fragment(&before), fragment(&after)))
 }
 

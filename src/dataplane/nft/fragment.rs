@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     element::{Element, Part, SetRef, Value},
     rule,
+    skeleton::Placement,
 };
 use crate::{
     model::{Direction, IfName, Mac, Members, Permission, Prefix},
@@ -18,8 +19,7 @@ use crate::{
     },
 };
 
-pub(super) const GUARD: &str = "bridge";
-pub(super) const GROUPS: &str = "ip6";
+const GUARD: &str = "bridge";
 
 /// A chain, by its family and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +29,9 @@ pub(super) struct ChainRef {
 }
 
 /// What the kernel holds for one object.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fragment {
+    placement: Placement,
     /// Sets and maps of its own, with what is between the braces of their declaration.
     pub(super) sets: BTreeMap<SetRef, Declaration>,
     /// Chains of its own.
@@ -49,8 +50,8 @@ pub(super) struct Declaration {
 }
 
 impl Fragment {
-    pub(super) fn of(object: &Object, ruleset: &Ruleset) -> Self {
-        let mut fragment = Self::default();
+    pub(super) fn of(object: &Object, ruleset: &Ruleset, placement: Placement) -> Self {
+        let mut fragment = Self::empty(placement);
         match object {
             Object::Lengths => fragment.lengths(ruleset),
             // A table of its own: skeleton::ports.
@@ -94,7 +95,7 @@ impl Fragment {
     }
 
     fn groups(&mut self, set: &str, key: Vec<Part>) {
-        self.add(GROUPS, set, key, None);
+        self.add(self.placement.family(), set, key, None);
     }
 
     fn declare(
@@ -170,14 +171,18 @@ impl Fragment {
         }
         for server in &rules.dhcpv6_servers {
             self.guard("dhcpv6_server", vec![number(), Part::Address(*server)]);
-            self.groups("dhcpv6_server", vec![port(), Part::Address(*server)]);
+            self.groups("bridge_dhcpv6_server", vec![port(), Part::Address(*server)]);
         }
-        self.groups("managed_bridge", vec![port()]);
+        match self.placement {
+            Placement::BrNetfilter => self.groups("managed_bridge", vec![port()]),
+            // There the interface is the port.
+            Placement::Bridge => {}
+        }
         if let Some(mac) = rules.host_mac {
             self.groups("host_mac", vec![port(), Part::Mac(mac)]);
         }
         self.add(
-            GROUPS,
+            self.placement.family(),
             "zone",
             vec![port()],
             Some(Value::Zone(rules.number.0)),
@@ -213,7 +218,7 @@ impl Fragment {
         };
         for direction in [Direction::Ingress, Direction::Egress] {
             let chain = ChainRef {
-                family: GROUPS,
+                family: self.placement.family(),
                 name: name::group_chain(direction, number),
             };
             self.chains
@@ -227,16 +232,31 @@ impl Fragment {
                 for prefix in prefixes {
                     self.groups(&set, vec![Part::Prefix(*prefix)]);
                 }
-                self.declare(GROUPS, set, "set", "type ipv6_addr; flags interval;");
+                self.declare(
+                    self.placement.family(),
+                    set,
+                    "set",
+                    "type ipv6_addr; flags interval;",
+                );
             }
         }
     }
 
     /// Some members of a group: a change of one must not cost what all of them do.
-    pub(super) fn of_members(number: GroupNumber, members: &Members) -> Self {
-        let mut fragment = Self::default();
+    pub(super) fn of_members(number: GroupNumber, members: &Members, placement: Placement) -> Self {
+        let mut fragment = Self::empty(placement);
         fragment.members(number, members);
         fragment
+    }
+
+    fn empty(placement: Placement) -> Self {
+        Self {
+            placement,
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            refilled: BTreeMap::new(),
+            elements: BTreeSet::new(),
+        }
     }
 
     fn members(&mut self, number: GroupNumber, members: &Members) {
@@ -244,7 +264,7 @@ impl Fragment {
         for address in members.keys() {
             self.groups(&set, vec![Part::Address(*address)]);
         }
-        self.declare(GROUPS, set, "set", "type ipv6_addr;");
+        self.declare(self.placement.family(), set, "set", "type ipv6_addr;");
         let prefixes = members
             .values()
             .flat_map(|m| m.delegated_prefixes.iter().copied());
@@ -252,7 +272,12 @@ impl Fragment {
         for prefix in Prefix::aggregate(prefixes) {
             self.groups(&set, vec![Part::Prefix(prefix)]);
         }
-        self.declare(GROUPS, set, "set", "type ipv6_addr; flags interval;");
+        self.declare(
+            self.placement.family(),
+            set,
+            "set",
+            "type ipv6_addr; flags interval;",
+        );
     }
 
     fn policy(&mut self, number: PolicyNumber, ruleset: &Ruleset) {
@@ -261,7 +286,7 @@ impl Fragment {
         };
         for direction in [Direction::Ingress, Direction::Egress] {
             let chain = ChainRef {
-                family: GROUPS,
+                family: self.placement.family(),
                 name: name::policy_chain(direction, number),
             };
             self.chains
@@ -302,10 +327,13 @@ impl Fragment {
             self.owned(interface, nic, sent);
         }
         for permission in &nic.permissions {
-            if *permission != Permission::AnySource {
-                self.groups(permission_set(*permission), vec![Part::Mark(sent)]);
-                self.groups(permission_set(*permission), vec![Part::Mark(delivered)]);
-            }
+            let by_mark = match permission {
+                Permission::RouterAdvertisements => "nic_may_advertise",
+                Permission::Dhcpv6Server => "nic_may_serve_dhcpv6",
+                Permission::AnySource => continue,
+            };
+            self.groups(by_mark, vec![Part::Mark(sent)]);
+            self.groups(by_mark, vec![Part::Mark(delivered)]);
         }
         for (direction, map, mark) in [
             (Direction::Egress, "egress_policy", sent),
@@ -313,7 +341,7 @@ impl Fragment {
         ] {
             let chain = name::policy_chain(direction, nic.policy);
             self.add(
-                GROUPS,
+                self.placement.family(),
                 map,
                 vec![Part::Mark(mark)],
                 Some(Value::Goto(chain)),

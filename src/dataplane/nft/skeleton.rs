@@ -1,5 +1,8 @@
 //! The fixed part of the ruleset: `guard.nft` and the stateful stage beside it, with
 //! the few parameters filled in.
+//!
+//! What the stateful stage decides is the same everywhere (`groups.nft`); where it sits,
+//! and how packets get there, is the placement's (`bridge.nft`, `br_netfilter.nft`).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +13,8 @@ use crate::{
 
 const GUARD: &str = include_str!("guard.nft");
 const PORTS: &str = include_str!("ports.nft");
+const GROUPS: &str = include_str!("groups.nft");
+const BRIDGE: &str = include_str!("bridge.nft");
 const BR_NETFILTER: &str = include_str!("br_netfilter.nft");
 
 /// The chain that counts a drop against its NIC.
@@ -20,10 +25,41 @@ const CHARGE: &str = "\
 \t}
 ";
 
+/// Where the stateful stage runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// In table bridge, by the bridge's own connection tracking (`nf_conntrack_bridge`).
+    Bridge,
+    /// In table ip6, behind `br_netfilter`.
+    #[default]
+    BrNetfilter,
+}
+
+impl Placement {
+    /// Its name in the configuration and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::BrNetfilter => "br_netfilter",
+        }
+    }
+
+    /// The family of the table that the stateful stage is in.
+    pub(super) fn family(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::BrNetfilter => "ip6",
+        }
+    }
+}
+
 /// How much of everything a NIC may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
+    /// Where the stateful stage runs.
+    pub placement: Placement,
     /// Fragments a second (G15).
     pub fragments_per_second: u32,
     /// Fragments at once.
@@ -36,48 +72,146 @@ pub struct Parameters {
     pub nd_per_second: u32,
     /// Neighbour discovery messages at once.
     pub nd_burst: u32,
+    /// New flows a second (S8).
+    pub flows_per_second: u32,
+    /// New flows at once.
+    pub flow_burst: u32,
+    /// Flows at any time; 0, any number. Each new flow of a NIC costs a walk over all
+    /// that it has (`nf_conncount_add` in the kernel).
+    pub max_flows: u32,
 }
 
 impl Default for Parameters {
     fn default() -> Self {
         Self {
+            placement: Placement::default(),
             fragments_per_second: 1_000,
             fragment_burst: 1_000,
             mld_per_second: 20,
             mld_burst: 100,
             nd_per_second: 200,
             nd_burst: 400,
+            flows_per_second: 2_000,
+            flow_burst: 4_000,
+            max_flows: 0,
         }
     }
 }
 
 /// The skeleton as nft text.
-pub fn text(parameters: &Parameters, guest_patterns: &[IfPattern]) -> String {
+pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
+    let placement = parameters.placement;
+    let groups = fill(
+        GROUPS,
+        &[
+            (
+                "bridge",
+                match placement {
+                    Placement::Bridge => "meta ibrname",
+                    Placement::BrNetfilter => "iifname",
+                },
+            ),
+            ("flow_count_set", flow_count_set(parameters.max_flows)),
+            ("flow_count_rule", &flow_count_rule(parameters.max_flows)),
+            ("flows_per_second", &parameters.flows_per_second.to_string()),
+            ("flow_burst", &parameters.flow_burst.to_string()),
+        ],
+    );
+    match placement {
+        Placement::Bridge => guard(parameters, ruleset, &(BRIDGE.to_owned() + &groups)),
+        Placement::BrNetfilter => {
+            let behind = [
+                ("groups", groups.as_str()),
+                ("drop_chains", &drop_chains(&IN_GROUPS, "")),
+            ];
+            guard(parameters, ruleset, "") + &fill(BR_NETFILTER, &behind)
+        }
+    }
+}
+
+/// The bridge table with what is in it of the stateful stage.
+fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
     let Parameters {
+        placement,
         fragments_per_second,
         fragment_burst,
         mld_per_second,
         mld_burst,
         nd_per_second,
         nd_burst,
+        flows_per_second: _,
+        flow_burst: _,
+        max_flows: _,
     } = parameters;
-    let patterns: Vec<_> = guest_patterns
-        .iter()
-        .map(|pattern| format!("\"{pattern}\""))
-        .collect();
-    let guard = GUARD
-        .replace("{{guest_patterns}}", &patterns.join(", "))
-        .replace(
-            "{{fragments_per_second}}",
-            &fragments_per_second.to_string(),
-        )
-        .replace("{{fragment_burst}}", &fragment_burst.to_string())
-        .replace("{{mld_per_second}}", &mld_per_second.to_string())
-        .replace("{{mld_burst}}", &mld_burst.to_string())
-        .replace("{{nd_per_second}}", &nd_per_second.to_string())
-        .replace("{{nd_burst}}", &nd_burst.to_string())
-        .replace("{{drop_chains}}", &drop_chains(Where::Guard));
-    guard + &BR_NETFILTER.replace("{{drop_chains}}", &drop_chains(Where::Groups))
+    let guests = quoted(&ruleset.guest_patterns);
+    let bridges = quoted(&ruleset.bridge_patterns);
+    let (unknown_in, unknown_out, delivered, not_judged, drops) = match placement {
+        // On a managed bridge, whatever its name.
+        Placement::Bridge => (
+            format!("meta ibrname {{ {bridges} }}"),
+            format!("meta obrname {{ {bridges} }}"),
+            "goto ingress",
+            "",
+            drop_chains(&IN_BOTH, NIC_OF_PORT),
+        ),
+        // It looks like a guest's, and nobody is bound to it.
+        Placement::BrNetfilter => (
+            format!("iifname {{ {guests} }}"),
+            format!("oifname {{ {guests} }}"),
+            "accept",
+            "\t\tmeta mark & 0xff000000 == 0x51000000 goto drop_stage_skipped\t# no group has judged it\n",
+            drop_chains(&IN_GUARD, NIC_OF_PORT),
+        ),
+    };
+    fill(
+        GUARD,
+        &[
+            ("unknown_in", &unknown_in),
+            ("unknown_out", &unknown_out),
+            ("delivered", delivered),
+            ("not_judged", not_judged),
+            ("fragments_per_second", &fragments_per_second.to_string()),
+            ("fragment_burst", &fragment_burst.to_string()),
+            ("mld_per_second", &mld_per_second.to_string()),
+            ("mld_burst", &mld_burst.to_string()),
+            ("nd_per_second", &nd_per_second.to_string()),
+            ("nd_burst", &nd_burst.to_string()),
+            ("stage", stage),
+            ("drop_chains", &drops),
+        ],
+    )
+}
+
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut text = template.to_owned();
+    for (name, value) in values {
+        text = text.replace(&format!("{{{{{name}}}}}"), value);
+    }
+    text
+}
+
+fn quoted(patterns: &[IfPattern]) -> String {
+    let words: Vec<_> = patterns.iter().map(|p| format!("\"{p}\"")).collect();
+    words.join(", ")
+}
+
+/// No timeout: an element without flows is collected, one with flows must stay.
+fn flow_count_set(most: u32) -> &'static str {
+    if most == 0 {
+        ""
+    } else {
+        "\tset flow_count { type mark; size 65536; flags dynamic; }\n"
+    }
+}
+
+fn flow_count_rule(most: u32) -> String {
+    if most == 0 {
+        return String::new();
+    }
+    format!(
+        "\t\tct status ! confirmed add @flow_count {{ meta mark ct count over {most} }} \
+         goto drop_flow_limit\n"
+    )
 }
 
 /// The table of the guests' ports, as nft text that replaces it (G0).
@@ -91,19 +225,22 @@ pub fn ports(ruleset: &Ruleset) -> String {
     gone + &PORTS.replace("{{devices}}", &devices.join(", "))
 }
 
-/// A chain for each reason. In the bridge table the NIC is the one of the interface that
-/// the frame came by or goes to; in table ip6 it is in the frame's mark.
-fn drop_chains(place: Where) -> String {
-    let nic = match place {
-        Where::Guard => {
-            "\t\tmeta mark set 0
+/// In the bridge table the NIC is the one of the interface that the frame came by or goes
+/// to; in table ip6 it is in the frame's mark.
+const NIC_OF_PORT: &str = "\
+\t\tmeta mark set 0
 \t\tmeta mark set iifname map @nic_mark
 \t\tmeta mark set oifname map @nic_mark
-"
-        }
-        Where::Device | Where::Groups | Where::Both => "",
-    };
-    let chain = |reason: Reason| {
+";
+
+/// Which of the reasons' places a table has.
+const IN_GUARD: [Where; 3] = [Where::Guard, Where::Both, Where::Skipped];
+const IN_GROUPS: [Where; 2] = [Where::Groups, Where::Both];
+const IN_BOTH: [Where; 3] = [Where::Guard, Where::Both, Where::Groups];
+
+/// A chain for each reason.
+fn drop_chains(places: &[Where], nic: &str) -> String {
+    let chain = |reason: &Reason| {
         let (symbol, row) = (reason.symbol(), reason.row());
         let code = u32::from(reason.code()) << 24;
         format!(
@@ -116,51 +253,73 @@ fn drop_chains(place: Where) -> String {
 "
         )
     };
-    let chains: Vec<_> = reasons(place).map(chain).collect();
+    let here = Reason::ALL
+        .iter()
+        .filter(|reason| places.contains(&reason.place()));
+    let chains: Vec<_> = here.map(chain).collect();
     let head = "\n\t# ======== drops: counted by reason, and by NIC\n";
     [head, &chains.concat(), CHARGE].concat()
-}
-
-fn reasons(place: Where) -> impl Iterator<Item = Reason> {
-    let here = move |reason: &Reason| reason.place() == place || reason.place() == Where::Both;
-    Reason::ALL.iter().copied().filter(here)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rendered() -> String {
-        text(
-            &Parameters::default(),
-            &["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
-        )
+    fn rendered(placement: Placement, max_flows: u32) -> String {
+        let parameters = Parameters {
+            placement,
+            max_flows,
+            ..Parameters::default()
+        };
+        let ruleset = Ruleset {
+            guest_patterns: vec!["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
+            bridge_patterns: vec!["br0".parse().unwrap(), "br-*".parse().unwrap()],
+            ..Ruleset::default()
+        };
+        text(&parameters, &ruleset)
     }
 
     #[test]
     fn nothing_is_left_to_fill_in() {
-        let text = rendered();
-        assert!(
-            !text.contains("{{guest") && !text.contains("{{drop"),
-            "{text}"
-        );
-        assert!(!text.lines().any(|line| line.contains("{{")), "{text}");
+        for placement in [Placement::Bridge, Placement::BrNetfilter] {
+            for max_flows in [0, 7] {
+                let text = rendered(placement, max_flows);
+                assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
+                assert_eq!(text.contains("ct count over 7"), max_flows == 7);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_ports_are_told_by_bridge_where_its_name_can_be_matched() {
+        let text = rendered(Placement::BrNetfilter, 0);
         assert!(text.contains("iifname { \"vnet*\", \"tap*\" } goto drop_unbound"));
+        assert!(!text.contains("ibrname"));
+        let text = rendered(Placement::Bridge, 0);
+        assert!(text.contains("meta ibrname { \"br0\", \"br-*\" } goto drop_unbound"));
+        assert!(!text.contains("vnet*") && !text.contains("table ip6"));
     }
 
     #[test]
     fn every_drop_chain_that_is_jumped_to_exists_and_every_other_is_used() {
-        let text = rendered();
+        let used = |part: &str, symbol: &str| {
+            ["\n", "\t", ","]
+                .iter()
+                .any(|end| part.contains(&format!("goto drop_{symbol}{end}")))
+        };
+        let text = rendered(Placement::BrNetfilter, 0);
         let (guard, groups) = text.split_once("\ntable ip6").unwrap();
+        let both = rendered(Placement::Bridge, 0);
         for reason in Reason::ALL {
             let symbol = reason.symbol();
-            for (part, place) in [(guard, Where::Guard), (groups, Where::Groups)] {
-                let here = reason.place() == place || reason.place() == Where::Both;
-                let used = part.contains(&format!("goto drop_{symbol}\n"))
-                    || part.contains(&format!("goto drop_{symbol}\t"))
-                    || part.contains(&format!("goto drop_{symbol},"));
-                // Policies, which are no part of the skeleton, drop by these two too.
-                assert_eq!(used, here, "{symbol} in {place:?}");
+            for (part, places) in [
+                (guard, &IN_GUARD[..]),
+                (groups, &IN_GROUPS),
+                (&both, &IN_BOTH),
+            ] {
+                let here = places.contains(&reason.place());
+                let there = part.contains(&format!("chain drop_{symbol} {{"));
+                assert_eq!((used(part, &symbol), there), (here, here), "{symbol}");
             }
         }
     }

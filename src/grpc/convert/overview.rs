@@ -8,7 +8,7 @@ use std::{
 
 use super::read;
 use crate::{
-    agent::{BridgeView, Identity, View},
+    agent::{BridgeView, FlowTable, Identity, View},
     model::{Desired, GroupId, NicState},
     pb,
 };
@@ -43,7 +43,7 @@ pub fn group_infos<'a>(
 }
 
 /// What the agent is and does.
-pub fn status(view: &View, uptime: Duration) -> pb::GetStatusResponse {
+pub fn status(view: &View, uptime: Duration, flows: Option<FlowTable>) -> pb::GetStatusResponse {
     let Identity {
         dataplane,
         placement,
@@ -68,6 +68,7 @@ pub fn status(view: &View, uptime: Duration) -> pb::GetStatusResponse {
         unprotected: view.unprotected(),
         warnings: view.warnings(),
         bridges: view.bridges().iter().map(bridge).collect(),
+        flow_table: flows.map(|FlowTable { entries, maximum }| pb::FlowTable { entries, maximum }),
     }
 }
 

@@ -1,0 +1,120 @@
+//! What a kernel can do, found out by asking it for just that: never by its version.
+//!
+//! `nft --check` sends the transaction and has the kernel take it back at its end. By then
+//! every expression was initialised, which is where a kernel says no to what it doesn't
+//! have, and where it loads the modules of what it has. (Tried on Linux 6.18 without
+//! bridge connection tracking, EPROTO for `ct` and EOPNOTSUPP for `ibrname`, and on
+//! Debian's 6.1 with neither module loaded.)
+
+use std::path::Path;
+
+use super::{LIMIT, skeleton::Placement};
+use crate::dataplane::{exec, exec::ExecError};
+
+/// A table that nobody has, so that nothing of anybody's is in the way.
+const TABLE: &str = "sgagent_probe";
+
+/// There as soon as the module is.
+const BR_NETFILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+
+/// Why a placement is not to be had on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel, or nft, does not know something that is needed.
+    #[error("{what}: {why}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// What nft said.
+        why: String,
+    },
+    /// The module is not there.
+    #[error("{BR_NETFILTER} is missing: load the module br_netfilter")]
+    NoBrNetfilter,
+    /// nft did not run.
+    #[error("{0}")]
+    Nft(ExecError),
+}
+
+/// Whether this host can do a placement.
+pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> {
+    match placement {
+        Placement::Bridge => {
+            let chain = "type filter hook prerouting priority -150;";
+            ask(
+                program,
+                ("bridge", chain, "ct state established accept"),
+                "connection tracking of the bridge family (nf_conntrack_bridge)",
+            )
+            .await?;
+            ask(
+                program,
+                ("bridge", chain, "ct zone set meta ibrname map @zone"),
+                "the name of a frame's bridge (nft_meta_bridge)",
+            )
+            .await
+        }
+        Placement::BrNetfilter => {
+            if !Path::new(BR_NETFILTER).exists() {
+                return Err(ProbeError::NoBrNetfilter);
+            }
+            let chain = "type filter hook prerouting priority -450;";
+            ask(
+                program,
+                ("ip6", chain, "ct zone set iifname map @zone"),
+                "connection tracking of IPv6 (nft_ct)",
+            )
+            .await
+        }
+    }
+}
+
+async fn ask(
+    program: &str,
+    (family, chain, rule): (&str, &str, &str),
+    what: &'static str,
+) -> Result<(), ProbeError> {
+    let text = format!(
+        "add table {family} {TABLE}\n\
+         add map {family} {TABLE} zone {{ typeof iifname : ct zone; }}\n\
+         add chain {family} {TABLE} asked {{ {chain} }}\n\
+         add rule {family} {TABLE} asked {rule}\n"
+    );
+    match exec::run(program, &["--check", "-f", "-"], &text, LIMIT).await {
+        Ok(_) => Ok(()),
+        Err(ExecError::Failed { stderr, .. }) => Err(ProbeError::Refused {
+            what,
+            why: reason(&stderr),
+        }),
+        Err(error @ (ExecError::Start { .. } | ExecError::TimedOut { .. })) => {
+            Err(ProbeError::Nft(error))
+        }
+    }
+}
+
+/// What nft says before it shows the place: `/dev/stdin:4:33-40: Error: Could not
+/// process rule: Protocol error`.
+fn reason(stderr: &str) -> String {
+    let line = stderr.lines().next().unwrap_or_default();
+    line.split_once("Error: ")
+        .map_or(line, |(_, why)| why)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_nfts_own() {
+        let stderr = "/dev/stdin:4:3-4: Error: Could not process rule: Protocol error\nadd rule";
+        assert_eq!(reason(stderr), "Could not process rule: Protocol error");
+        assert_eq!(reason("no such thing\nat all"), "no such thing");
+    }
+
+    #[tokio::test]
+    async fn nft_that_does_not_start_is_no_answer_of_the_kernel() {
+        let error = can("no-such-nft", Placement::Bridge).await.unwrap_err();
+        assert!(matches!(error, ProbeError::Nft(_)), "{error}");
+    }
+}

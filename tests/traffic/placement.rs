@@ -1,0 +1,152 @@
+//! What differs with the place of the stateful stage (`SGAGENT_TEST_PLACEMENT`): each of these
+//! tests says what holds in either.
+
+use crate::support::net::{Net, contains};
+use crate::support::packet::Wire as _;
+use crate::support::plan::{Bridge, Placement, placement, plan, standard};
+use crate::support::want::{DefaultAction, NicExt as _, nic, open};
+use crate::support::who::{A, B, HOST, Machine, R, STRANGER, UNBOUND};
+use sgagent::pb;
+
+fn status(net: &Net) -> pb::GetStatusResponse {
+    let request = pb::GetStatusRequest {};
+    let status = net
+        .agent
+        .call(async |mut client| client.get_status(request).await);
+    status.unwrap()
+}
+
+/// Whether a frame that goes in at one port comes out at the other. Neither has to be known to
+/// the agent.
+fn crosses(net: &Net, from: Machine, to: Machine) -> bool {
+    net.drain();
+    let packet = from.to(STRANGER).eth_dst(to.mac).udp(4000, 9);
+    net.tap(from).send(&packet.frame());
+    let out: Vec<_> = std::iter::from_fn(|| net.tap(to).pending()).collect();
+    contains(&out, &packet.frames())
+}
+
+#[test]
+fn status_says_which_placement_it_is_and_what_that_cannot_do() {
+    let net = standard().start();
+    let status = status(&net);
+    let has = |word: &str| status.limitations.iter().any(|text| text.contains(word));
+    match placement() {
+        Placement::Bridge => {
+            assert_eq!(status.placement, "bridge");
+            assert!(has("unmanaged bridges are tracked") && !has("S6") && !has("name"));
+        }
+        Placement::BrNetfilter => {
+            assert_eq!(status.placement, "br_netfilter");
+            assert!(has("S6") && has("name of a frame's bridge"));
+        }
+    }
+    let families = net.namespace.command("nft list tables");
+    let behind = families.contains("table ip6 sgagent");
+    assert_eq!(behind, placement() == Placement::BrNetfilter, "{families}");
+    let shown = net
+        .namespace
+        .read("/sys/class/net/br0/bridge/nf_call_ip6tables");
+    assert_eq!(shown == "1", behind);
+}
+
+/// S6: the receiver's ingress, where the host's own packets are seen.
+#[test]
+fn s6_host_to_guest_is_the_receivers_ingress_in_placement_bridge() {
+    let mut net = plan()
+        .nics([nic(A), nic(B).groups(&["open"])])
+        .group(open())
+        .start();
+    let socket = net.host_socket(7000);
+    let hears = |net: &Net, guest: Machine, port| {
+        net.host_knows(guest.ll, guest.mac);
+        net.drain();
+        socket.send(guest.ll, port);
+        let frames = net.host_frames(guest);
+        frames.iter().any(|frame| frame.ends_with(b"from the host"))
+    };
+    let judged = placement() == Placement::Bridge;
+    assert!(hears(&net, B, 9));
+    assert_eq!(hears(&net, A, 9), !judged);
+    // What A asked for is answered.
+    net.arrivals(&A.to(HOST.ll).udp(10, 7000));
+    assert_eq!(socket.sources(), [A.ll]);
+    assert!(hears(&net, A, 10));
+    // And ICMPv6 passes by default (S2).
+    net.drain();
+    net.host_sends(A.ll, 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let frames = net.host_frames(A);
+    assert!(frames.iter().any(|frame| frame.get(54) == Some(&128)));
+}
+
+/// Where the bridge's name can be matched, a port is closed for what it is on and not for what
+/// it is called, whether the agent has seen it or not.
+#[test]
+fn unknown_ports_are_told_by_their_bridge_in_placement_bridge() {
+    let odd = UNBOUND.at("odd0");
+    let (first, second) = (A.at("vnet8"), B.at("vnet9"));
+    let br9 = Bridge {
+        name: "br9",
+        managed: false,
+        uplinks: vec![],
+    };
+    let mut net = standard().bridge(br9).start();
+    net.agent.kill();
+    net.plug(odd, "br0");
+    net.plug(first, "br9");
+    net.plug(second, "br9");
+    let by_bridge = placement() == Placement::Bridge;
+    assert!(crosses(&net, A, R));
+    assert_eq!(crosses(&net, odd, R), !by_bridge);
+    assert_eq!(crosses(&net, R, odd), !by_bridge);
+    assert_eq!(crosses(&net, first, second), by_bridge);
+    net.agent.start(&net.namespace);
+    net.wait_until_closed(odd);
+    assert!(!crosses(&net, odd, R) && !crosses(&net, R, odd));
+    assert!(crosses(&net, first, second));
+}
+
+/// Somebody else turned on what placement `br_netfilter` needs.
+#[test]
+fn bridge_shown_to_both_trackers_works_and_is_reported() {
+    let net = standard().ip("link set br0 type bridge nf_call_ip6tables 1");
+    let mut net = net.start();
+    net.passes(&A.to(STRANGER).udp(4000, 53), R);
+    net.passes(&R.to(A.ip).src(STRANGER).udp(53, 4000), A);
+    net.passes(&B.to(A.ip).ping(), A);
+    let warnings = status(&net).warnings;
+    let reported = warnings.iter().any(|text| text.contains("tracked twice"));
+    assert_eq!(reported, placement() == Placement::Bridge, "{warnings:?}");
+    let shown = net
+        .namespace
+        .read("/sys/class/net/br0/bridge/nf_call_ip6tables");
+    assert_eq!(shown, "1", "whoever set it may need it");
+}
+
+/// Somebody else marks what comes in by the uplink as if a NIC had sent it.
+#[test]
+fn foreign_marks_on_a_managed_bridge_are_nobodys_in_placement_bridge() {
+    let denied = nic(A).groups(&["open"]).egress(DefaultAction::Deny);
+    let mut net = plan()
+        .nics([denied, nic(B).groups(&["open"])])
+        .group(open())
+        .start();
+    net.namespace.command("nft add table bridge other");
+    net.namespace.command(
+        "nft add chain bridge other marks { type filter hook prerouting priority -290 ; }",
+    );
+    let inbound = |port| R.to(B.ip).src(STRANGER).udp(port, 9);
+    for (port, mark) in (4000..).zip(["0x1", "0x51000001", "0x51000002", "0x5e000001"]) {
+        net.namespace.command("nft flush chain bridge other marks");
+        let rule = format!(
+            "nft add rule bridge other marks iifname uplink0 ether type ip6 meta mark set {mark}"
+        );
+        net.namespace.command(&rule);
+        // There a mark is all that the stateful stage knows of a sender.
+        if placement() == Placement::BrNetfilter && mark.starts_with("0x5e") {
+            net.blocked(&inbound(port), B);
+        } else {
+            net.passes(&inbound(port), B);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs the tests that need a kernel under a stock one of Debian, in an emulated machine:
+#
+#     tests/vm/test.sh [PLACEMENT] [FILTER..]    PLACEMENT: bridge (default) or br_netfilter
+#
+# The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set), kept under
+# target/kernels. The log is beside it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+placement=${1:-bridge}
+(($# == 0)) || shift
+package=${SGAGENT_VM_KERNEL:-linux-image-amd64}
+target=${CARGO_TARGET_DIR:-target}
+[[ $target == /* ]] || target=$PWD/$target
+readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement.log
+
+[[ -d $kernel/boot ]] || tests/vm/run --fetch "$package" "$kernel"
+
+# Optimised a little: every instruction counts.
+readonly build=(cargo test --profile vm --no-run --test traffic --test link)
+"${build[@]}"
+program() {
+    "${build[@]}" --message-format json 2>/dev/null |
+        sed -n "s/.*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1
+}
+traffic=$(program traffic)
+link=$(program link)
+[[ -x $traffic && -x $link ]] || { echo "vm: the tests were not built" >&2; exit 1; }
+
+# What a host has loaded before any agent. What the agent asks for, the kernel loads.
+modules='tun bridge'
+[[ $placement == bridge ]] || modules+=' br_netfilter'
+
+# shellcheck disable=SC2016 # expanded in the machine
+readonly job='
+modprobe -a $1 || exit
+shift
+link=$1 traffic=$2
+shift 2
+status=0
+[ $# -gt 0 ] || "$link" --test-threads 1 || status=1
+# Two agents wait for nft and for the disk while a third works.
+"$traffic" --test-threads 3 "$@" || status=1
+exit "$status"'
+
+status=0
+tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-3600}" -- \
+    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" \
+    sh -c "$job" sh "$modules" "$link" "$traffic" "$@" | tee "$log" || status=$?
+
+awk -v title="$package, placement $placement" '
+    /^test result/ { passed += $4; failed += $6; ignored += $8 }
+    END { printf "%s: %d passed, %d failed, %d ignored\n", title, passed, failed, ignored }' "$log"
+exit "$status"
