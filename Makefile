@@ -20,6 +20,12 @@ test: setup ## Run every test, those against the kernel included
 	cargo test --no-run
 	tests/run.sh cargo test --offline --no-fail-fast
 
+# BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
+.PHONY: bench
+bench: setup ## Measure side by side what packets and changes cost (about 10 minutes once built)
+	cargo bench --no-run --bench speed
+	tests/run.sh cargo bench --offline --bench speed -- $(BENCH)
+
 .PHONY: check
 check: ## Formatting, lints and documentation
 	cargo fmt --check
