@@ -31,10 +31,6 @@ mod cloudstack;
 mod daemon;
 mod hosts;
 mod memory;
-#[expect(
-    dead_code,
-    reason = "the kernel tests' harness, of which this needs a part"
-)]
 #[path = "../../tests/support/namespace.rs"]
 mod namespace;
 mod packets;
