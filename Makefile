@@ -28,6 +28,12 @@ test-vm: ## Run the kernel's tests on a stock Debian kernel, emulated (slow; PLA
 	tests/setup.sh --vm
 	tests/vm/test.sh $(PLACEMENT)
 
+# BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
+.PHONY: bench
+bench: setup ## Measure side by side what packets and changes cost (about 10 minutes once built)
+	cargo bench --no-run --bench speed
+	tests/run.sh cargo bench --offline --bench speed -- $(BENCH)
+
 .PHONY: check
 check: ## Formatting, lints and documentation
 	cargo fmt --check

@@ -17,6 +17,9 @@ const GROUPS: &str = include_str!("groups.nft");
 const BRIDGE: &str = include_str!("bridge.nft");
 const BR_NETFILTER: &str = include_str!("br_netfilter.nft");
 
+/// How many devices a netdev chain may have.
+const MAX_DEVICES: usize = 255;
+
 /// The chain that counts a drop against its NIC.
 const CHARGE: &str = "\
 \tchain charge {
@@ -220,9 +223,18 @@ pub fn ports(ruleset: &Ruleset) -> String {
     if ruleset.guest_ports.is_empty() {
         return gone;
     }
-    let names = ruleset.guest_ports.iter();
-    let devices: Vec<_> = names.map(|port| format!("\"{port}\"")).collect();
-    gone + &PORTS.replace("{{devices}}", &devices.join(", "))
+    let Some((head, chain)) = PORTS.split_once("\tchain ") else {
+        return gone;
+    };
+    let chain = format!("\tchain {}", chain.trim_end().trim_end_matches('}'));
+    let ports: Vec<_> = ruleset.guest_ports.iter().collect();
+    let mut text = gone + head;
+    for (number, ports) in ports.chunks(MAX_DEVICES).enumerate() {
+        let devices: Vec<_> = ports.iter().map(|port| format!("\"{port}\"")).collect();
+        let chain = chain.replace("{{number}}", &number.to_string());
+        text.push_str(&chain.replace("{{devices}}", &devices.join(", ")));
+    }
+    text + "}\n"
 }
 
 /// In the bridge table the NIC is the one of the interface that the frame came by or goes
