@@ -33,7 +33,10 @@ use crate::{
 pub async fn run(config: Config) -> Result<()> {
     let started = tokio::time::Instant::now();
     telemetry::start(&config.log, config.log_format)?;
-    let dataplane = Nft::new(config.nft.clone(), config.parameters());
+    let mut dataplane = Nft::new(config.nft.clone(), config.parameters());
+    dataplane
+        .watch()
+        .context("changes of the ruleset can't be watched")?;
     let identity = identify(&config, &dataplane).await?;
     let store = open_store(&config)?;
     let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
@@ -256,8 +259,8 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
     }
     Ok(Interfaces {
         links,
-        link_locals: BTreeMap::new(),
         bridges: managed,
         guest_patterns: config.guest_interfaces.clone(),
+        ..Interfaces::default()
     })
 }
