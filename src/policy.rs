@@ -16,6 +16,7 @@ use crate::{
 mod binding;
 mod groups;
 mod numbering;
+mod takeover;
 
 pub use numbering::Numbering;
 
@@ -37,7 +38,7 @@ pub fn compile(desired: &Desired, interfaces: &Interfaces, numbering: &mut Numbe
         ..Ruleset::default()
     };
     ruleset.bridges = bridges(interfaces, numbering);
-    let outcomes = binding::bind(desired, interfaces, &ruleset.bridges);
+    let outcomes = binding::bind(desired, interfaces, &ruleset.bridges, &mut numbering.seen);
     binding::add_nics(&mut ruleset, desired, &outcomes, numbering);
     groups::add(&mut ruleset, desired, numbering);
     add_ports(&mut ruleset, interfaces, &outcomes);

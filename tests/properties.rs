@@ -60,7 +60,6 @@ fn interfaces() -> Interfaces {
     }
     Interfaces {
         links,
-        link_locals: BTreeMap::new(),
         bridges: vec![BridgeConfig {
             name: "br0".parse().unwrap(),
             uplinks: vec!["eth*".parse().unwrap()],
@@ -68,6 +67,7 @@ fn interfaces() -> Interfaces {
             dhcpv6_servers: Vec::new(),
         }],
         guest_patterns: vec!["vnet*".parse().unwrap()],
+        ..Interfaces::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Numbering, pending, quarantined};
+use super::{Numbering, pending, quarantined, takeover};
 use crate::{
     model::{
         Bound, Desired, IfName, InterfaceSelector, Interfaces, Link, LinkLocal, Nic, NicId,
@@ -20,13 +20,15 @@ pub(super) fn bind(
     desired: &Desired,
     interfaces: &Interfaces,
     bridges: &BTreeMap<IfName, BridgeRules>,
+    seen: &mut takeover::Seen,
 ) -> BTreeMap<NicId, Outcome> {
-    let finder = Finder::new(interfaces);
+    let finder = Finder::new(interfaces, takeover::taps(desired), seen);
     let mut outcomes: BTreeMap<NicId, Outcome> = desired
         .nics
         .values()
         .map(|nic| (nic.id.clone(), finder.find(nic)))
         .collect();
+    remember(desired, interfaces, &outcomes, seen);
     quarantine_conflicts(desired, &mut outcomes);
     for (id, outcome) in &mut outcomes {
         if let Some(nic) = desired.nics.get(id)
@@ -43,10 +45,16 @@ struct Finder<'a> {
     interfaces: &'a Interfaces,
     by_name: BTreeMap<&'a IfName, &'a Link>,
     by_mac: BTreeMap<(u32, [u8; 6]), Vec<&'a Link>>,
+    taps: BTreeMap<[u8; 6], &'a NicId>,
+    seen: &'a takeover::Seen,
 }
 
 impl<'a> Finder<'a> {
-    fn new(interfaces: &'a Interfaces) -> Self {
+    fn new(
+        interfaces: &'a Interfaces,
+        taps: BTreeMap<[u8; 6], &'a NicId>,
+        seen: &'a takeover::Seen,
+    ) -> Self {
         let mut by_mac: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for link in interfaces.links.values() {
             if let Some(master) = link.master {
@@ -62,6 +70,8 @@ impl<'a> Finder<'a> {
             interfaces,
             by_name,
             by_mac,
+            taps,
+            seen,
         }
     }
 
@@ -70,7 +80,7 @@ impl<'a> Finder<'a> {
         let mut missing = Vec::new();
         for selector in &nic.interfaces {
             let found = match selector {
-                InterfaceSelector::Name(name) => self.by_name(name),
+                InterfaceSelector::Name(name) => self.by_name(name, nic),
                 InterfaceSelector::MacOnBridge(bridge) => self.by_mac(bridge, nic),
             };
             match found {
@@ -92,7 +102,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn by_name(&self, name: &IfName) -> Result<Bound, Outcome> {
+    fn by_name(&self, name: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
         let link = self
             .by_name
             .get(name)
@@ -101,6 +111,9 @@ impl<'a> Finder<'a> {
             .interfaces
             .bridge_of(link)
             .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
+        if let Some(reason) = takeover::not_own(nic, link, &self.taps, self.seen) {
+            return Err(pending(reason));
+        }
         self.bound(link, bridge)
     }
 
@@ -142,6 +155,26 @@ impl<'a> Finder<'a> {
             index: link.index,
             bridge: bridge.name.clone(),
         })
+    }
+}
+
+/// Notes which interfaces carry their NIC's MAC as libvirt writes it.
+fn remember(
+    desired: &Desired,
+    interfaces: &Interfaces,
+    outcomes: &BTreeMap<NicId, Outcome>,
+    seen: &mut takeover::Seen,
+) {
+    seen.retain(|(id, _), _| desired.nics.contains_key(id));
+    for (id, outcome) in outcomes {
+        for bound in &outcome.bound {
+            let link = interfaces.links.get(&bound.index);
+            if let (Some(link), Some(nic)) = (link, desired.nics.get(id))
+                && link.mac == nic.mac.tap().octets()
+            {
+                seen.insert((id.clone(), bound.name.clone()), (link.index, link.mac));
+            }
+        }
     }
 }
 

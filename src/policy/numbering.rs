@@ -17,6 +17,8 @@ pub struct Numbering {
     groups: Counter<GroupId>,
     policies: Counter<Policy>,
     bridges: Counter<IfName>,
+    /// Which interfaces were certainly whose.
+    pub(super) seen: super::takeover::Seen,
 }
 
 impl Numbering {
