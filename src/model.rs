@@ -25,7 +25,7 @@ pub use group::{
 };
 pub use id::{GroupId, Label, NicId};
 pub use ifname::{IfName, IfPattern};
-pub use interfaces::{BridgeConfig, Interfaces, Link, LinkKind};
+pub use interfaces::{BridgeConfig, Interfaces, Link, LinkKind, LinkSettings};
 pub use mac::Mac;
 pub use nic::{
     DefaultAction, InterfaceSelector, Ipv4Mode, LinkLocal, Nic, OwnedAddress, Permission,
