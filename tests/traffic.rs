@@ -27,6 +27,7 @@ mod traffic {
     mod delivery;
     mod dhcp;
     mod discovery;
+    mod drift;
     mod ethernet;
     mod floods;
     mod from_host;
@@ -37,6 +38,7 @@ mod traffic {
     mod link_local_mac;
     mod listeners;
     mod live;
+    mod misbehaving;
     mod permissions;
     mod reassembly;
     mod rules;

@@ -9,8 +9,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Applied, ApplyError, Change, Handle, HostPolicy, Identity, ReadError, View, drops,
-    handle::Command, settings::Settings, status,
+    Applied, ApplyError, Change, Handle, HostPolicy, Identity, ReadError, View, drift::Drifts,
+    drops, handle::Command, settings::Settings, status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -20,6 +20,8 @@ use crate::{
     ruleset::{Plan, Ruleset},
     store::{Saved, Store, StoreError},
 };
+
+mod repair;
 
 /// How many commands may wait.
 const QUEUE: usize = 64;
@@ -64,6 +66,7 @@ pub struct Agent<D, H, S> {
     /// What the kernel is known to hold.
     kernel: Option<Arc<Ruleset>>,
     trouble: Trouble,
+    drifts: Drifts,
 }
 
 /// What is wrong, and when to try again.
@@ -125,6 +128,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             ruleset: Arc::default(),
             kernel: None,
             trouble: Trouble::default(),
+            drifts: Drifts::default(),
         };
         agent.forget_settings().await;
         agent.reconcile().await;
@@ -146,9 +150,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     /// Works until every [`Handle`] is gone. What is in the kernel stays there.
     pub async fn run(mut self) {
+        let mut looks = repair::looks();
         loop {
             let retry = self.trouble.retry();
             let at = retry.unwrap_or_else(Instant::now);
+            let repair = self.repair_at();
+            let repair_at = repair.unwrap_or_else(Instant::now);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -162,6 +169,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                     self.reconcile().await;
                 }
                 () = sleep_until(at), if retry.is_some() => self.retry().await,
+                tampering = self.dataplane.tampered() => self.tampered(tampering),
+                () = sleep_until(repair_at), if repair.is_some() => self.repair().await,
+                _ = looks.tick() => self.look().await,
             }
         }
     }
@@ -281,9 +291,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
-        self.kernel = done.is_ok().then_some(plan.to);
+        self.kernel = done.is_ok().then(|| Arc::clone(&plan.to));
         if done.is_ok() {
             self.trouble.kernel = None;
+            if plan.from.is_none() {
+                self.drifts.replaced();
+            }
         }
         done
     }
@@ -360,7 +373,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn settle(&mut self, interfaces: &Interfaces) {
         let found = self
             .settings
-            .examine(&self.host, interfaces, &self.saved.settings)
+            .examine(
+                &self.host,
+                interfaces,
+                &self.saved.settings,
+                &mut self.drifts,
+            )
             .await;
         if found.is_empty() {
             return;
@@ -377,7 +395,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return;
         }
         self.saved = saved;
-        self.settings.set(&self.host, &found).await;
+        self.settings
+            .set(&self.host, &found, &mut self.drifts)
+            .await;
     }
 
     /// Restores settings of bridges that are managed no more.
@@ -412,6 +432,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
         warnings.extend(status::warnings(compiled));
+        warnings.extend(self.drifts.warning());
         View {
             desired: saved.desired.clone(),
             outcomes: compiled.outcomes.clone(),
@@ -426,6 +447,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             unprotected: status::unprotected(interfaces),
             warnings,
             bridges: status::bridges(compiled, interfaces),
+            drifts: self.drifts.told(),
+            drift_repairs: self.drifts.repaired(),
         }
     }
 }

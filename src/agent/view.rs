@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::Drift;
 use crate::model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary};
 
 /// A change that the management server asks for.
@@ -79,6 +80,10 @@ pub struct View {
     pub warnings: Vec<String>,
     /// The managed bridges, by name.
     pub bridges: Vec<BridgeView>,
+    /// What others changed of ours, the latest first.
+    pub drifts: Vec<Drift>,
+    /// How much of that was repaired since the start.
+    pub drift_repairs: u64,
 }
 
 /// Packets dropped.

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use super::mutate::mutant;
 use super::namespace::Namespace;
 
 pub(crate) type Client = SecurityGroupAgentClient<Channel>;
@@ -30,7 +31,11 @@ impl Agent {
     /// Writes the configuration: `{dir}` in it becomes the directory of this agent.
     pub(crate) fn new(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let text = config.replace("{dir}", directory.path().to_str().unwrap());
+        let dir = directory.path();
+        let mut text = config.replace("{dir}", dir.to_str().unwrap());
+        if let Some(nft) = mutant(dir) {
+            text = format!("nft = {nft:?}\n{text}");
+        }
         std::fs::write(directory.path().join("sgagent.toml"), text).unwrap();
         // Its own thread, so that a connection that is done with is closed at once.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,6 +95,11 @@ impl Agent {
                 answer.map_err(|_| Status::deadline_exceeded("the test's own limit"))?
             })
             .map(Response::into_inner)
+    }
+
+    /// Its process; `setpriv` has become the agent.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// SIGKILL: the agent gets no chance to do anything.

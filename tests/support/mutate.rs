@@ -1,35 +1,45 @@
-//! Takes one rule out of the kernel, to see which test notices.
+//! Takes one rule out of the ruleset, to see which test notices.
 //!
-//! `SGAGENT_TEST_MUTATE="bridge sgagent guest_ra 2"` deletes the third rule of that chain in
-//! every fixture, after its first apply. A suite that stays green has a hole.
+//! `SGAGENT_TEST_MUTATE="bridge sgagent guest_ra 2"` leaves the third rule of that chain out
+//! of every load. A suite that stays green has a hole. The agent would repair what is taken
+//! out of the kernel, so its `nft` is a script that takes it out of the text.
 
-use super::namespace::Namespace;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 const VARIABLE: &str = "SGAGENT_TEST_MUTATE";
 
-pub(crate) fn mutate(namespace: &Namespace) {
-    let Ok(spec) = std::env::var(VARIABLE) else {
-        return;
-    };
+/// The `nft` of a mutated agent.
+pub(crate) fn mutant(directory: &Path) -> Option<PathBuf> {
+    let spec = std::env::var(VARIABLE).ok()?;
     let words: Vec<&str> = spec.split_whitespace().collect();
     let [family, table, chain, index] = words[..] else {
         panic!("{VARIABLE} is FAMILY TABLE CHAIN INDEX, not {spec:?}");
     };
     let index: usize = index.parse().expect("the index is a number");
-    let listing = namespace.command(&format!("nft -a list chain {family} {table} {chain}"));
-    let handle = handles(&listing).nth(index);
-    let handle = handle.unwrap_or_else(|| panic!("no rule {index} in {chain}:\n{listing}"));
-    namespace.command(&format!(
-        "nft delete rule {family} {table} {chain} handle {handle}"
-    ));
+    let script = format!(
+        "#!/bin/sh\n\
+         [ \"$*\" = '-f -' ] || exec nft \"$@\"\n\
+         d=$(mktemp -d) && awk -v table='table {family} {table} ' -v chain=' *chain {chain} ' -v n={index} '{AWK}' >$d/text\n\
+         exec nft -f $d/text\n"
+    );
+    let path = directory.join("nft");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Some(path)
 }
 
-/// The handles of a chain's rules, in order: the rules are the lines with a handle that are
-/// neither the table nor the chain.
-fn handles(listing: &str) -> impl Iterator<Item = &str> {
-    listing
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with("table ") && !line.starts_with("chain "))
-        .filter_map(|line| line.rsplit_once("# handle ").map(|(_, handle)| handle))
-}
+/// Counts the statements of the chain: one ends where no brace is open.
+const AWK: &str = r#"
+    { line = $0; sub(/#.*/, "", line); gsub(/\t/, " ", line) }
+    line ~ /^table / { ours = index(line, table) == 1 }
+    ours && !inside && line ~ ("^" chain) { inside = 1; depth = 0; rule = -1; print; next }
+    inside {
+        bare = line; gsub(/ /, "", bare)
+        if (depth == 0 && bare == "}") { inside = 0; print; next }
+        if (depth == 0 && (bare == "" || line ~ /^ *type /)) { print; next }
+        if (depth == 0) rule++
+        depth += gsub(/\{/, "{", line) - gsub(/\}/, "}", line)
+        if (rule == n) next
+    }
+    { print }"#;

@@ -7,7 +7,6 @@ use sgagent::pb;
 
 use super::agent::Agent;
 use super::frag::join;
-use super::mutate::mutate;
 use super::namespace::Namespace;
 use super::packet::Wire;
 use super::plan::{NO_BRIDGE, Plan, port_commands};
@@ -70,7 +69,6 @@ impl Net {
         if wanted + plan.change.groups.len() > 0 {
             net.apply(plan.change);
         }
-        mutate(&net.namespace);
         net
     }
 
@@ -165,6 +163,15 @@ impl Net {
         }
     }
 
+    /// What the agent says of itself.
+    pub(crate) fn agent_status(&self) -> pb::GetStatusResponse {
+        let request = pb::GetStatusRequest {};
+        let answer = self
+            .agent
+            .call(async |mut client| client.get_status(request).await);
+        answer.unwrap()
+    }
+
     // ---- ports
 
     /// A guest's tap appears on the bridge.
@@ -181,6 +188,17 @@ impl Net {
         self.live.remove(machine.port);
         self.ports.remove(machine.port);
         self.taps.remove(machine.port);
+    }
+
+    /// A port that carried frames carries none any more.
+    pub(crate) fn falls_silent(&mut self, machine: Machine) {
+        self.live.remove(machine.port);
+    }
+
+    /// A port is on another bridge.
+    pub(crate) fn moved(&mut self, machine: Machine, bridge: &'static str) {
+        self.ports
+            .insert(machine.port.to_owned(), (machine, bridge));
     }
 
     pub(crate) fn tap(&self, machine: Machine) -> &Tap {

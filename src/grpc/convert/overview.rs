@@ -8,7 +8,7 @@ use std::{
 
 use super::read;
 use crate::{
-    agent::{BridgeView, Identity, View},
+    agent::{BridgeView, Drift, Identity, View},
     model::{Desired, GroupId, NicState},
     pb,
 };
@@ -55,6 +55,8 @@ pub fn status(view: &View, uptime: Duration) -> pb::GetStatusResponse {
         unprotected,
         warnings,
         bridges,
+        drifts,
+        drift_repairs,
     } = view;
     let Identity {
         dataplane,
@@ -80,6 +82,23 @@ pub fn status(view: &View, uptime: Duration) -> pb::GetStatusResponse {
         unprotected: unprotected.clone(),
         warnings: warnings.clone(),
         bridges: bridges.iter().map(bridge).collect(),
+        drifts: drifts.iter().map(drift).collect(),
+        drift_repairs: *drift_repairs,
+    }
+}
+
+fn drift(drift: &Drift) -> pb::Drift {
+    let Drift {
+        what,
+        by,
+        noticed_at_ms,
+        lasted_ms,
+    } = drift;
+    pb::Drift {
+        what: what.clone(),
+        by: by.clone(),
+        noticed_at_ms: *noticed_at_ms,
+        lasted_ms: *lasted_ms,
     }
 }
 
