@@ -62,13 +62,7 @@ pub async fn run_known<S: AsRef<OsStr>>(
     limit: Duration,
     known: impl FnOnce(u32),
 ) -> Result<String, ExecError> {
-    let words = args
-        .iter()
-        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
-    let command = std::iter::once(program.to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let command = command_line(program, args);
     let start = |source| ExecError::Start {
         command: command.clone(),
         source,
@@ -122,6 +116,16 @@ pub async fn run_known<S: AsRef<OsStr>>(
         how: status.to_string(),
         stderr,
     })
+}
+
+fn command_line<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
+    let words = args
+        .iter()
+        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
+    std::iter::once(program.to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 const IFLA_BRPORT_MCAST_MAX_GROUPS: u16 = 42;
 
-/// `BR_BOOLOPT_NO_LL_LEARN` of include/uapi/linux/if_bridge.h.
+/// `BR_BOOLOPT_NO_LL_LEARN` of `include/uapi/linux/if_bridge.h`.
 const NO_LINK_LOCAL_LEARN: u32 = 1 << 0;
 
 // include/uapi/linux/if_addr.h

@@ -34,7 +34,7 @@ impl Agent {
         let dir = directory.path();
         let mut text = config.replace("{dir}", dir.to_str().unwrap());
         if let Some(nft) = mutant(dir) {
-            text = format!("nft = {nft:?}\n{text}");
+            text = format!("nft = \"{}\"\n{text}", nft.display());
         }
         std::fs::write(directory.path().join("sgagent.toml"), text).unwrap();
         // Its own thread, so that a connection that is done with is closed at once.

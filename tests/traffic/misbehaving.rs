@@ -1,5 +1,6 @@
 //! Interfaces that misbehave: a NIC is bound to its own one or to none.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use sgagent::pb::NicState;
@@ -15,9 +16,10 @@ const RENAMED: &str = "ren0";
 fn rename(net: &Net, renames: &[(&str, &str)]) {
     let mut lines = String::new();
     for (from, to) in renames {
-        lines.push_str(&format!(
+        let _ = write!(
+            lines,
             "link set {from} down\nlink set {from} name {to}\nlink set {to} up\n"
-        ));
+        );
     }
     net.namespace.ip_batch(&lines);
 }

@@ -237,7 +237,7 @@ impl Monitor {
     }
 
     /// Empties the receive buffer. Until it was empty once, the kernel goes on dropping
-    /// messages without a word (`netlink_overrun` in net/netlink/af_netlink.c).
+    /// messages without a word (`netlink_overrun` in `net/netlink/af_netlink.c`).
     fn discard(&mut self) {
         loop {
             match recv(

@@ -1,6 +1,6 @@
 //! What a transaction did to our tables, as the kernel tells it.
 //!
-//! Numbers are those of include/uapi/linux/netfilter/nf_tables.h.
+//! Numbers are those of `include/uapi/linux/netfilter/nf_tables.h`.
 
 use std::{collections::BTreeMap, fmt};
 
