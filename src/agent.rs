@@ -9,10 +9,11 @@
 //! of the change is in force; if the disk does, the kernel is taken back to what was.
 //! Whenever it is not known what the kernel holds, all of ours is replaced by what was
 //! acknowledged, again and again until it succeeds, and the agent is not healthy
-//! meanwhile.
+//! meanwhile. What others change of ours is repaired in the same way and told ([`Drift`]).
 
 mod actor;
 mod change;
+mod drift;
 mod drops;
 mod handle;
 mod settings;
@@ -21,6 +22,7 @@ mod view;
 
 pub use crate::model::Generation;
 pub use actor::{Agent, Parts};
+pub use drift::Drift;
 pub use handle::{ApplyError, Handle, ReadError};
 pub use settings::{HostPolicy, restore as restore_settings};
 pub use view::{

@@ -37,7 +37,10 @@ pub async fn run(config: Config) -> Result<()> {
     let started = tokio::time::Instant::now();
     telemetry::start(&config.log, config.log_format)?;
     let (placement, placement_reason) = place(&config).await?;
-    let dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
+    let mut dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
+    dataplane
+        .watch()
+        .context("changes of the ruleset can't be watched")?;
     let identity = identify(&dataplane, placement, placement_reason).await?;
     let store = open_store(&config)?;
     let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
@@ -301,8 +304,8 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
     }
     Ok(Interfaces {
         links,
-        link_locals: BTreeMap::new(),
         bridges: managed,
         guest_patterns: config.guest_interfaces.clone(),
+        ..Interfaces::default()
     })
 }

@@ -37,6 +37,20 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
+/// What somebody else did to what is programmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tampering {
+    /// Our tables were edited.
+    Edited {
+        /// How, in words.
+        what: String,
+        /// Who did it, where that is known.
+        by: String,
+    },
+    /// More happened than could be followed; our tables may have been edited.
+    Lost,
+}
+
 /// The kernel side.
 pub trait Dataplane: Send + 'static {
     /// Carries out a plan in one transaction.
@@ -50,6 +64,10 @@ pub trait Dataplane: Send + 'static {
 
     /// What is programmed, as text.
     fn text(&mut self) -> impl Future<Output = Result<String, DataplaneError>> + Send;
+
+    /// The next thing that somebody else does to what is programmed. May be dropped at any
+    /// time; nothing is lost by that.
+    fn tampered(&mut self) -> impl Future<Output = Tampering> + Send;
 
     /// Removes all that is ours, and nothing else.
     fn purge(&mut self) -> impl Future<Output = Result<(), DataplaneError>> + Send;

@@ -7,8 +7,8 @@
 //!
 //! Two things look like an event of an interface and are not: what a bridge says of its ports
 //! (family `AF_BRIDGE`; its `RTM_DELLINK` means that the port left), and what a wireless driver says
-//! of its radio. Both are passed over: leaving a bridge is told by an `RTM_NEWLINK` of the
-//! interface itself, without `IFLA_MASTER`.
+//! of its radio. Both are passed over, but for a port's setting that only the bridge tells of:
+//! leaving a bridge is told by an `RTM_NEWLINK` of the interface itself, without `IFLA_MASTER`.
 //!
 //! The kernel tells of a bridge's changed options only while the bridge is up (`netdev_state_change`,
 //! net/core/dev.c), so `multicast_snooping` of a bridge that is down may be old. It

@@ -20,6 +20,7 @@ mod binding;
 mod groups;
 mod next;
 mod numbering;
+mod takeover;
 
 pub use numbering::Numbering;
 
@@ -49,7 +50,7 @@ pub fn compile(desired: &Desired, host: &Arc<Located>, numbering: &mut Numbering
         ..Ruleset::default()
     };
     ruleset.bridges = bridges(host, numbering);
-    let outcomes = binding::bind(desired, host, &ruleset.bridges);
+    let outcomes = binding::bind(desired, host, &ruleset.bridges, &mut numbering.seen);
     binding::add_nics(&mut ruleset, desired, &outcomes, numbering);
     groups::add(&mut ruleset, desired, numbering);
     add_ports(&mut ruleset, host, &outcomes);

@@ -11,6 +11,7 @@
 mod api {
     pub(crate) mod bad_input;
     pub(crate) mod changes;
+    pub(crate) mod drift;
     pub(crate) mod fake;
     pub(crate) mod reads;
     pub(crate) mod serving;

@@ -37,8 +37,8 @@ impl Host {
              ip link set lo up
              for b in br0 br9; do ip link add $b type bridge; ip link set $b up; done
              ip tuntap add uplink0 mode tap; ip link set uplink0 master br0
-             ip tuntap add vnet0 mode tap; ip link set vnet0 master br0
-             ip tuntap add vnet9 mode tap; ip link set vnet9 master br9
+             for v in vnet0 vnet9; do ip tuntap add $v mode tap; ip link set $v address 02:00:00:00:00:01; done
+             ip link set vnet0 master br0; ip link set vnet9 master br9
              nft add table inet theirs
              nft 'add chain inet theirs c { type filter hook input priority 0; }'
              nft add rule inet theirs c ct mark 7 accept

@@ -60,7 +60,6 @@ fn host() -> Arc<Located> {
     );
     let host = Interfaces {
         links,
-        link_locals: BTreeMap::new(),
         bridges: vec![BridgeConfig {
             name: "br0".parse().unwrap(),
             uplinks: Vec::new(),
@@ -68,6 +67,7 @@ fn host() -> Arc<Located> {
             dhcpv6_servers: Vec::new(),
         }],
         guest_patterns: vec!["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
+        ..Interfaces::default()
     };
     Arc::new(host.into())
 }

@@ -28,6 +28,7 @@ mod traffic {
     mod delivery;
     mod dhcp;
     mod discovery;
+    mod drift;
     mod ethernet;
     mod floods;
     mod flows;
@@ -39,6 +40,7 @@ mod traffic {
     mod link_local_mac;
     mod listeners;
     mod live;
+    mod misbehaving;
     mod permissions;
     mod placement;
     mod reassembly;

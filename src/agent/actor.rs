@@ -9,8 +9,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Handle, HostPolicy, Identity, ReadError, View, drops, handle::Command, settings::Settings,
-    status,
+    Handle, HostPolicy, Identity, ReadError, View, drift::Drifts, drops, handle::Command,
+    settings::Settings, status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -20,6 +20,8 @@ use crate::{
     ruleset::{Plan, Ruleset},
     store::{Saved, Store, StoreError},
 };
+
+mod repair;
 
 /// How many commands may wait.
 const QUEUE: usize = 64;
@@ -65,6 +67,7 @@ pub struct Agent<D, H, S> {
     pub(super) trouble: Trouble,
     /// Whether the last changes came together, and more are likely to.
     pub(super) crowded: bool,
+    pub(super) drifts: Drifts,
 }
 
 /// What is wrong, and when to try again.
@@ -126,6 +129,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             kernel: None,
             trouble: Trouble::default(),
             crowded: false,
+            drifts: Drifts::default(),
         };
         agent.forget_settings().await;
         agent.reconcile().await;
@@ -147,9 +151,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     /// Works until every [`Handle`] is gone. What is in the kernel stays there.
     pub async fn run(mut self) {
+        let mut looks = repair::looks();
         loop {
             let retry = self.trouble.retry();
             let at = retry.unwrap_or_else(Instant::now);
+            let repair = self.repair_at();
+            let repair_at = repair.unwrap_or_else(Instant::now);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Apply(change, reply)) => {
@@ -169,6 +176,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                     self.reconcile().await;
                 }
                 () = sleep_until(at), if retry.is_some() => self.retry().await,
+                tampering = self.dataplane.tampered() => self.tampered(tampering),
+                () = sleep_until(repair_at), if repair.is_some() => self.repair().await,
+                _ = looks.tick() => self.look().await,
             }
         }
     }
@@ -205,9 +215,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     pub(super) async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
-        self.kernel = done.is_ok().then_some(plan.to);
+        self.kernel = done.is_ok().then(|| Arc::clone(&plan.to));
         if done.is_ok() {
             self.trouble.kernel = None;
+            if plan.from.is_none() {
+                self.drifts.replaced();
+            }
         }
         done
     }
@@ -265,7 +278,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn settle(&mut self, interfaces: &Interfaces) {
         let found = self
             .settings
-            .examine(&self.host, interfaces, &self.saved.settings)
+            .examine(
+                &self.host,
+                interfaces,
+                &self.saved.settings,
+                &mut self.drifts,
+            )
             .await;
         if found.is_empty() {
             return;
@@ -282,7 +300,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return;
         }
         self.saved = saved;
-        self.settings.set(&self.host, &found).await;
+        self.settings
+            .set(&self.host, &found, &mut self.drifts)
+            .await;
     }
 
     /// Restores settings of bridges that are managed no more.
@@ -315,6 +335,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     pub(super) fn view_of(&self, saved: &Saved, compiled: &Arc<Compiled>) -> View {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
+        warnings.extend(self.drifts.warning());
         View {
             compiled: Arc::clone(compiled),
             generation: saved.generation.as_ref().map(|given| given.number),
@@ -323,6 +344,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             identity: self.identity.clone(),
             limitations: status::limitations(&self.identity.placement, self.settings.unsupported()),
             host_warnings: warnings,
+            drifts: self.drifts.told(),
+            drift_repairs: self.drifts.repaired(),
         }
     }
 }

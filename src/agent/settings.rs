@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::{
+    agent::drift::Drifts,
     link::{Host, Setting},
     model::Interfaces,
 };
@@ -30,16 +31,19 @@ pub struct HostPolicy {
     pub fragment_burst: u64,
 }
 
-/// A setting to change: what it is and what it is to be.
-pub(super) type Found = (Setting, u64, u64);
+/// A setting to change: what it is, and what it is to be on which interface.
+pub(super) type Found = (Setting, u64, (u64, Where));
+
+/// The index of a setting's interface, and how often that became a port since it is known.
+type Where = (u32, u32);
 
 /// What was found and done so far.
 #[derive(Debug)]
 pub(super) struct Settings {
     policy: HostPolicy,
-    /// What is as wanted, with the index of the interface that it was seen on: a new
-    /// interface of an old name has new settings.
-    settled: BTreeMap<Setting, u32>,
+    /// What was as wanted, with the interface that it was seen on: a new interface of an
+    /// old name has new settings.
+    settled: BTreeMap<Setting, Where>,
     unsupported: BTreeSet<&'static str>,
     warnings: BTreeMap<Setting, String>,
     /// Bridges whose frames ip6tables is shown, though this placement needs it not.
@@ -99,17 +103,27 @@ impl Settings {
         host: &H,
         interfaces: &Interfaces,
         on_record: &BTreeMap<String, u64>,
+        drifts: &mut Drifts,
     ) -> Vec<Found> {
         let wanted = self.wanted(interfaces);
-        let there: BTreeMap<_, _> = wanted.iter().map(|(s, _, index)| (s, index)).collect();
+        let there: BTreeMap<_, _> = wanted.iter().map(|(s, _, place)| (s, place)).collect();
         self.settled
-            .retain(|setting, index| there.get(setting) == Some(&&*index));
+            .retain(|setting, place| there.get(setting) == Some(&&*place));
         self.warnings
             .retain(|setting, _| there.contains_key(setting));
+        drifts.keep_settings(|setting| self.settled.contains_key(setting));
         let mut found = Vec::new();
-        for (setting, value, index) in wanted {
-            if self.settled.get(&setting) == Some(&index)
-                || self.unsupported.contains(kind(&setting))
+        for (setting, value, place) in wanted {
+            let settled = self.settled.contains_key(&setting);
+            if self.unsupported.contains(kind(&setting)) {
+                continue;
+            }
+            // Ports are many: they are looked at when they are new, and when the kernel
+            // tells of another value. All else is, each time.
+            let told = told(&setting, interfaces, place);
+            if let Setting::MulticastMaxGroups(_) = setting
+                && settled
+                && told.is_none_or(|now| now == value || suffices(&setting, now, value))
             {
                 continue;
             }
@@ -122,15 +136,20 @@ impl Settings {
                 Ok(None) => {
                     self.unsupported.insert(kind(&setting));
                 }
-                Ok(Some(now)) if now == value => self.settle(setting, index),
+                Ok(Some(now)) if now == value => self.settle(setting, place, drifts),
                 // What we did not set ourselves may be stricter or roomier.
                 Ok(Some(now))
                     if !on_record.contains_key(&key(&setting))
                         && suffices(&setting, now, value) =>
                 {
-                    self.settle(setting, index);
+                    self.settle(setting, place, drifts);
                 }
-                Ok(Some(now)) => found.push((setting, now, value)),
+                Ok(Some(now)) => {
+                    if settled {
+                        drifts.setting_changed(&setting, now, value);
+                    }
+                    found.push((setting, now, (value, place)));
+                }
                 Err(error) => {
                     self.warnings.insert(setting, in_full(&error));
                 }
@@ -165,26 +184,25 @@ impl Settings {
         }
     }
 
-    /// Ports are many and lose their settings only with their bridge: they are not looked
-    /// at again. All else is, each time.
-    fn settle(&mut self, setting: Setting, index: u32) {
+    fn settle(&mut self, setting: Setting, place: Where, drifts: &mut Drifts) {
         self.warnings.remove(&setting);
-        if matches!(setting, Setting::MulticastMaxGroups(_)) {
-            self.settled.insert(setting, index);
-        }
+        drifts.setting_restored(&setting);
+        self.settled.insert(setting, place);
     }
 
     /// Changes settings that are on record.
-    pub(super) async fn set<H: Host>(&mut self, host: &H, found: &[Found]) {
-        for (setting, before, value) in found {
+    pub(super) async fn set<H: Host>(&mut self, host: &H, found: &[Found], drifts: &mut Drifts) {
+        for (setting, before, (value, place)) in found {
             match host.set(setting, *value).await {
                 Ok(()) => {
                     info!(%setting, before, value, "changed a setting of the host");
-                    self.warnings.remove(setting);
+                    self.settle(setting.clone(), *place, drifts);
                 }
                 Err(error) => {
                     let error = in_full(&error);
-                    warn!(error, "a setting of the host could not be changed");
+                    if self.warnings.get(setting) != Some(&error) {
+                        warn!(error, "a setting of the host could not be changed");
+                    }
                     self.warnings.insert(setting.clone(), error);
                 }
             }
@@ -226,29 +244,51 @@ impl Settings {
         let mut wanted = Vec::new();
         for (bridge, config) in interfaces.managed_bridges() {
             let name = || bridge.name.clone();
-            wanted.push((Setting::NoLinkLocalLearn(name()), 1, bridge.index));
+            let place = (bridge.index, 0);
+            wanted.push((Setting::NoLinkLocalLearn(name()), 1, place));
             if self.policy.nf_call_ip6tables {
-                wanted.push((Setting::NfCallIp6tables(name()), 1, bridge.index));
+                wanted.push((Setting::NfCallIp6tables(name()), 1, place));
             }
             if bridge.multicast_snooping {
                 for port in interfaces.ports_of(bridge.index) {
                     if !interfaces.is_uplink(port, config) {
                         let setting = Setting::MulticastMaxGroups(port.name.clone());
-                        wanted.push((setting, self.policy.multicast_groups, port.index));
+                        let told = interfaces.settings.get(&port.index);
+                        let place = (port.index, told.map_or(0, |told| told.joined));
+                        wanted.push((setting, self.policy.multicast_groups, place));
                     }
                 }
             }
         }
         if !wanted.is_empty() {
-            wanted.push((Setting::Frag6HighThresh, self.policy.fragment_memory, 0));
-            wanted.push((Setting::Frag6Timeout, self.policy.fragment_timeout, 0));
+            wanted.push((
+                Setting::Frag6HighThresh,
+                self.policy.fragment_memory,
+                (0, 0),
+            ));
+            wanted.push((Setting::Frag6Timeout, self.policy.fragment_timeout, (0, 0)));
         }
         wanted
     }
 }
 
-/// A setting, what it is to be, and the index of its interface.
-type Found3 = (Setting, u64, u32);
+/// A setting, what it is to be, and on which interface.
+type Found3 = (Setting, u64, Where);
+
+/// What the kernel told of a port's setting without being asked.
+fn told(setting: &Setting, interfaces: &Interfaces, (index, _): Where) -> Option<u64> {
+    match setting {
+        Setting::MulticastMaxGroups(_) => {
+            let told = interfaces.settings.get(&index)?;
+            told.multicast_max_groups.map(u64::from)
+        }
+        Setting::NoLinkLocalLearn(_)
+        | Setting::NfCallIp6tables(_)
+        | Setting::AllNfCallIp6tables
+        | Setting::Frag6Timeout
+        | Setting::Frag6HighThresh => None,
+    }
+}
 
 /// Whether a value will do. Memory may be more than wanted and a wait shorter: the
 /// operator had a reason.

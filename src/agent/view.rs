@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::status;
+use super::{Drift, status};
 use crate::{
     model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary},
     policy::Compiled,
@@ -87,6 +87,10 @@ pub struct View {
     pub limitations: Vec<String>,
     /// What someone should look at in the host's settings.
     pub(super) host_warnings: Vec<String>,
+    /// What others changed of ours, the latest first.
+    pub drifts: Vec<Drift>,
+    /// How much of that was repaired since the start.
+    pub drift_repairs: u64,
 }
 
 impl View {

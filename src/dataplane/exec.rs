@@ -51,13 +51,18 @@ pub async fn run<S: AsRef<OsStr>>(
     input: &str,
     limit: Duration,
 ) -> Result<String, ExecError> {
-    let words = args
-        .iter()
-        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
-    let command = std::iter::once(program.to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ");
+    run_known(program, args, input, limit, |_| {}).await
+}
+
+/// [`run`], telling the program's PID as soon as it has one.
+pub async fn run_known<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    input: &str,
+    limit: Duration,
+    known: impl FnOnce(u32),
+) -> Result<String, ExecError> {
+    let command = command_line(program, args);
     let start = |source| ExecError::Start {
         command: command.clone(),
         source,
@@ -71,6 +76,7 @@ pub async fn run<S: AsRef<OsStr>>(
         .kill_on_drop(true)
         .spawn()
         .map_err(start)?;
+    child.id().map(known);
     let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -110,6 +116,16 @@ pub async fn run<S: AsRef<OsStr>>(
         how: status.to_string(),
         stderr,
     })
+}
+
+fn command_line<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
+    let words = args
+        .iter()
+        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
+    std::iter::once(program.to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

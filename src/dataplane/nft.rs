@@ -14,7 +14,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use tracing::debug;
 
-use super::{Dataplane, DataplaneError, Dropped, exec, exec::ExecError};
+use super::{Dataplane, DataplaneError, Dropped, Tampering, exec, exec::ExecError};
 use crate::ruleset::{Object, Plan, Ruleset, name};
 
 mod batch;
@@ -22,6 +22,7 @@ mod element;
 mod fragment;
 mod json;
 mod listing;
+mod monitor;
 mod probe;
 mod rule;
 pub mod skeleton;
@@ -30,6 +31,7 @@ pub use probe::{ProbeError, can};
 pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;
+use monitor::{Monitor, Ran};
 
 /// How long `nft` may take. A load of 5,000 NICs takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -46,6 +48,8 @@ pub struct Nft {
     programmed: Arc<Ruleset>,
     /// Whether the table of the guests' ports is behind.
     ports_behind: bool,
+    /// Who else changes our tables, where that is followed.
+    monitor: Option<Monitor>,
 }
 
 impl Nft {
@@ -56,7 +60,14 @@ impl Nft {
             parameters,
             programmed: Arc::default(),
             ports_behind: true,
+            monitor: None,
         }
+    }
+
+    /// Follows from now on what others do to our tables, in this thread's network namespace.
+    pub fn watch(&mut self) -> std::io::Result<()> {
+        self.monitor = Some(Monitor::open(&self.program)?);
+        Ok(())
     }
 
     /// What `nft --version` says.
@@ -93,16 +104,19 @@ impl Nft {
         text
     }
 
-    async fn rules(&self, plan: &Plan) -> Result<(), DataplaneError> {
+    async fn rules(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
         let batch = Batch::of(plan, self.parameters.placement);
         let done = match batch.only_elements() {
             Some(_) if plan.from.is_some() && batch.is_empty() => return Ok(()),
             Some((remove, add)) if plan.from.is_some() => {
                 let document = json::document(remove, add)
                     .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
-                self.run(&["-j", "-f", "-"], &document).await
+                self.change(&["-j", "-f", "-"], &document).await
             }
-            Some(_) | None => self.run(&["-f", "-"], &self.rules_text(plan)).await,
+            Some(_) | None => {
+                let text = self.rules_text(plan);
+                self.change(&["-f", "-"], &text).await
+            }
         };
         done.map(|_| ()).map_err(failed)
     }
@@ -111,7 +125,7 @@ impl Nft {
     /// is an event that brings us here again.
     async fn ports(&mut self) -> Result<(), DataplaneError> {
         let text = skeleton::ports(&self.programmed);
-        match self.run(&["-f", "-"], &text).await {
+        match self.change(&["-f", "-"], &text).await {
             Ok(_) => {
                 self.ports_behind = false;
                 Ok(())
@@ -122,6 +136,22 @@ impl Nft {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Runs a transaction, and takes note of what others did to our tables meanwhile.
+    async fn change(&mut self, args: &[&str], input: &str) -> Result<String, ExecError> {
+        let mut pid = None;
+        let known = |id| pid = Some(id);
+        let done = exec::run_known(&self.program, args, input, LIMIT, known).await;
+        if let Some(monitor) = &mut self.monitor {
+            let how = match &done {
+                Ok(_) => Ran::Done,
+                Err(ExecError::TimedOut { .. }) => Ran::Killed,
+                Err(ExecError::Start { .. } | ExecError::Failed { .. }) => Ran::Failed,
+            };
+            monitor.ran(pid, how);
+        }
+        done
     }
 
     async fn run(&self, args: &[&str], input: &str) -> Result<String, ExecError> {
@@ -198,6 +228,13 @@ impl Dataplane for Nft {
         Ok(text)
     }
 
+    async fn tampered(&mut self) -> Tampering {
+        match &mut self.monitor {
+            Some(monitor) => monitor.tampered().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn purge(&mut self) -> Result<(), DataplaneError> {
         let mut text = String::new();
         for family in self.our_families().await? {
@@ -206,7 +243,7 @@ impl Dataplane for Nft {
         if text.is_empty() {
             return Ok(());
         }
-        self.run(&["-f", "-"], &text)
+        self.change(&["-f", "-"], &text)
             .await
             .map(|_| ())
             .map_err(failed)

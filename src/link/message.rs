@@ -11,7 +11,7 @@ use netlink_packet_core::{
 };
 use tracing::debug;
 
-use crate::model::{Link, LinkKind, is_link_local};
+use crate::model::{Link, LinkKind, LinkSettings, is_link_local};
 
 // include/uapi/linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;
@@ -21,6 +21,7 @@ const RTM_DELADDR: u16 = 21;
 
 // include/linux/socket.h, include/uapi/linux/if.h
 const AF_UNSPEC: u8 = 0;
+const AF_BRIDGE: u8 = 7;
 const AF_INET6: u8 = 10;
 const IFF_LOOPBACK: u32 = 1 << 3;
 
@@ -29,12 +30,21 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_WIRELESS: u16 = 11;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_PHYS_PORT_NAME: u16 = 38;
 const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
+const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
+const IFLA_BRPORT_MCAST_MAX_GROUPS: u16 = 42;
+
+/// `BR_BOOLOPT_NO_LL_LEARN` of `include/uapi/linux/if_bridge.h`.
+const NO_LINK_LOCAL_LEARN: u32 = 1 << 0;
 
 // include/uapi/linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
@@ -44,7 +54,9 @@ const IFA_LOCAL: u16 = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// The interface is there and is like this.
-    Link(Link),
+    Link(Link, LinkSettings),
+    /// The port of this index may be in so many multicast groups.
+    PortGroups(u32, u32),
     /// The interface of this index is gone, or has a name that nobody can mean.
     NoLink(u32),
     /// The interface of this index has this link-local address.
@@ -92,8 +104,13 @@ pub(super) fn event(message: &NetlinkBuffer<&[u8]>) -> Result<Option<Event>, Dec
 /// `struct ifinfomsg` and its attributes.
 fn new_link(body: &[u8]) -> Result<Option<Event>, DecodeError> {
     let (header, attributes) = split::<16>(body)?;
-    if header[0] != AF_UNSPEC {
-        return Ok(None);
+    match header[0] {
+        AF_UNSPEC => {}
+        AF_BRIDGE => {
+            let groups = port_groups(attributes)?;
+            return Ok(groups.map(|groups| Event::PortGroups(word(header, 4), groups)));
+        }
+        _ => return Ok(None),
     }
     let mut draft = Draft::default();
     for attribute in NlasIterator::new(attributes) {
@@ -116,14 +133,37 @@ fn new_link(body: &[u8]) -> Result<Option<Event>, DecodeError> {
     } else {
         draft.link_kind()
     };
-    Ok(Some(Event::Link(Link {
+    let link = Link {
         index,
         name,
         mac: draft.mac,
         master: draft.master,
         kind,
         multicast_snooping: draft.snooping,
-    })))
+    };
+    Ok(Some(Event::Link(link, draft.settings)))
+}
+
+/// What a bridge says of a port: its attributes in `IFLA_PROTINFO`.
+fn port_groups(attributes: &[u8]) -> Result<Option<u32>, DecodeError> {
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == IFLA_PROTINFO {
+            return max_groups(attribute.value());
+        }
+    }
+    Ok(None)
+}
+
+/// Of a port's attributes, where the kernel has it (Linux 6.3).
+fn max_groups(port: &[u8]) -> Result<Option<u32>, DecodeError> {
+    for attribute in NlasIterator::new(port) {
+        let attribute = attribute?;
+        if attribute.kind() == IFLA_BRPORT_MCAST_MAX_GROUPS {
+            return parse_u32(attribute.value()).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// `struct ifaddrmsg` and its attributes.
@@ -161,7 +201,9 @@ struct Draft {
     mac: [u8; 6],
     master: Option<u32>,
     kind: Option<String>,
+    port_of: Option<String>,
     snooping: bool,
+    settings: LinkSettings,
     side: Side,
     partial: bool,
 }
@@ -194,6 +236,10 @@ impl Draft {
                 IFLA_INFO_DATA if self.kind.as_deref() == Some("bridge") => {
                     self.read_bridge(attribute.value())?;
                 }
+                IFLA_INFO_SLAVE_KIND => self.port_of = Some(text(attribute.value())),
+                IFLA_INFO_SLAVE_DATA if self.port_of.as_deref() == Some("bridge") => {
+                    self.settings.multicast_max_groups = max_groups(attribute.value())?;
+                }
                 _ => {}
             }
         }
@@ -203,8 +249,19 @@ impl Draft {
     fn read_bridge(&mut self, data: &[u8]) -> Result<(), DecodeError> {
         for attribute in NlasIterator::new(data) {
             let attribute = attribute?;
-            if attribute.kind() == IFLA_BR_MCAST_SNOOPING {
-                self.snooping = parse_u8(attribute.value())? != 0;
+            let value = attribute.value();
+            match attribute.kind() {
+                IFLA_BR_MCAST_SNOOPING => self.snooping = parse_u8(value)? != 0,
+                IFLA_BR_NF_CALL_IP6TABLES => {
+                    self.settings.nf_call_ip6tables = Some(parse_u8(value)? != 0);
+                }
+                // `struct br_boolopt_multi`: the values, then which the kernel knows.
+                IFLA_BR_MULTI_BOOLOPT if value.len() >= 8 => {
+                    let known = word(value, 4) & NO_LINK_LOCAL_LEARN != 0;
+                    let on = word(value, 0) & NO_LINK_LOCAL_LEARN != 0;
+                    self.settings.no_link_local_learn = known.then_some(on);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -290,7 +347,7 @@ mod tests {
 
     fn kind(flags: u32, attributes: &[Vec<u8>]) -> LinkKind {
         match link(RTM_NEWLINK, AF_UNSPEC, flags, attributes) {
-            Some(Event::Link(link)) => link.kind,
+            Some(Event::Link(link, _)) => link.kind,
             other => panic!("{other:?}"),
         }
     }
@@ -323,7 +380,6 @@ mod tests {
 
     #[test]
     fn what_a_bridge_or_a_radio_says_is_no_link_event() {
-        const AF_BRIDGE: u8 = 7;
         assert_eq!(link(RTM_DELLINK, AF_BRIDGE, 0, &[]), None);
         assert_eq!(link(RTM_NEWLINK, AF_BRIDGE, 0, &[]), None);
         assert_eq!(
@@ -339,6 +395,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_bridge_says_of_a_ports_groups_is_heard() {
+        let groups = attribute(IFLA_BRPORT_MCAST_MAX_GROUPS, &16_u32.to_ne_bytes());
+        // With NLA_F_NESTED, as the kernel writes it.
+        let port = attribute(IFLA_PROTINFO | 0x8000, &groups);
+        let event = link(RTM_NEWLINK, AF_BRIDGE, 0, &[port]);
+        assert_eq!(event, Some(Event::PortGroups(7, 16)));
+    }
+
+    #[test]
     fn a_name_that_nobody_can_mean_is_no_link() {
         for odd in [&b"a b\0"[..], b"\xff\xfe\0", b"\0", b""] {
             let name = attribute(IFLA_IFNAME, odd);
@@ -351,7 +416,7 @@ mod tests {
     fn a_hardware_address_of_another_length_is_zero() {
         let infiniband = attribute(IFLA_ADDRESS, &[1; 20]);
         match link(RTM_NEWLINK, AF_UNSPEC, 0, &[infiniband]) {
-            Some(Event::Link(link)) => assert_eq!(link.mac, [0; 6]),
+            Some(Event::Link(link, _)) => assert_eq!(link.mac, [0; 6]),
             other => panic!("{other:?}"),
         }
     }

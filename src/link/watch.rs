@@ -1,6 +1,6 @@
 //! Follows the interfaces: one task, one multicast socket, one state.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::poll_fn, io, sync::Arc, time::Duration};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, parse_i32,
@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::message::{Event, event, messages};
-use crate::model::{Interfaces, LinkKind};
+use crate::model::{Interfaces, Link, LinkKind};
 
 /// Room for the events of 5,000 interfaces; the kernel cuts it to `net.core.rmem_max`. What does
 /// not fit is lost, and costs a resync.
@@ -132,6 +132,11 @@ impl Watch {
             ..Interfaces::default()
         };
         dump(&mut fresh).await?;
+        for (index, settings) in &mut fresh.settings {
+            let moved = master(&self.state.links, *index) != master(&fresh.links, *index);
+            let known = self.state.settings.get(index);
+            settings.joined = known.map_or(0, |known| known.joined + u32::from(moved));
+        }
         self.state = fresh;
         self.stale = false;
         Ok(())
@@ -203,18 +208,33 @@ impl Watch {
     }
 }
 
+/// Whose port an interface is.
+fn master(links: &BTreeMap<u32, Link>, index: u32) -> Option<u32> {
+    links.get(&index)?.master
+}
+
 /// One event on top of what is known.
 fn apply(host: &mut Interfaces, event: Event) {
     match event {
-        Event::Link(mut link) => {
+        Event::Link(mut link, mut settings) => {
             // A guest's interface without a link kind is no uplink.
             if link.kind == LinkKind::Outward && host.looks_like_guest(&link.name) {
                 link.kind = LinkKind::Other;
             }
+            let known = host.settings.get(&link.index).map_or(0, |s| s.joined);
+            let moved = link.master.is_some() && link.master != master(&host.links, link.index);
+            settings.joined = known + u32::from(moved);
+            host.settings.insert(link.index, settings);
             host.links.insert(link.index, link);
         }
         Event::NoLink(index) => {
             host.links.remove(&index);
+            host.settings.remove(&index);
+        }
+        Event::PortGroups(index, groups) => {
+            if let Some(settings) = host.settings.get_mut(&index) {
+                settings.multicast_max_groups = Some(groups);
+            }
         }
         Event::LinkLocal(index, address) => {
             host.link_locals.entry(index).or_default().insert(address);

@@ -38,6 +38,20 @@ pub struct Link {
     pub multicast_snooping: bool,
 }
 
+/// What the kernel last told of an interface's settings that are ours to keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// How often it became a port since it is known: a port's settings end with its
+    /// membership.
+    pub joined: u32,
+    /// A bridge's `no_linklocal_learn`.
+    pub no_link_local_learn: Option<bool>,
+    /// A bridge's `nf_call_ip6tables`.
+    pub nf_call_ip6tables: Option<bool>,
+    /// A bridge port's `mcast_max_groups`.
+    pub multicast_max_groups: Option<u32>,
+}
+
 /// What the configuration says of some bridges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +75,8 @@ pub struct BridgeConfig {
 pub struct Interfaces {
     /// By index.
     pub links: BTreeMap<u32, Link>,
+    /// What is known of their settings, by index.
+    pub settings: BTreeMap<u32, LinkSettings>,
     /// The host's own link-local addresses, by the index of the interface.
     pub link_locals: BTreeMap<u32, BTreeSet<Ipv6Addr>>,
     /// The managed bridges' configuration, first match first.

@@ -1,11 +1,15 @@
 //! Which NIC is bound to which interfaces, and what it owns.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::{Bridges, Numbering, Outcomes, groups, pending, quarantined};
+use super::{
+    Bridges, Numbering, Outcomes, groups, pending, quarantined,
+    takeover::{self, Seen},
+};
 use crate::{
     model::{
         Bound, Conflict, Desired, IfName, InterfaceSelector, Link, LinkLocal, Located, Nic, NicId,
@@ -15,11 +19,23 @@ use crate::{
 };
 
 /// What becomes of each NIC.
-pub(super) fn bind(desired: &Desired, host: &Located, bridges: &Bridges) -> Outcomes {
+pub(super) fn bind(
+    desired: &Desired,
+    host: &Located,
+    bridges: &Bridges,
+    seen: &mut Arc<Seen>,
+) -> Outcomes {
+    let finder = Finder::new(desired, host, seen);
     let nics = desired.nics.values();
     let mut outcomes: Outcomes = nics
-        .map(|nic| (nic.id.clone(), Arc::new(find(nic, host))))
+        .map(|nic| (nic.id.clone(), Arc::new(finder.find(nic))))
         .collect();
+    takeover::forget(desired, seen);
+    for (id, outcome) in &outcomes {
+        if let Some(nic) = desired.nics.get(id) {
+            takeover::remember(nic, outcome, host, seen);
+        }
+    }
     let all = outcomes.iter();
     let found = conflicting(all.filter_map(|(id, outcome)| {
         let nic = desired.nics.get(id)?;
@@ -41,81 +57,107 @@ pub(super) fn quarantine_if_the_hosts(nic: &Nic, outcome: &mut Arc<Outcome>, bri
     }
 }
 
-/// Where a NIC is, by itself.
-pub(super) fn find(nic: &Nic, host: &Located) -> Outcome {
-    let mut bound = BTreeSet::new();
-    let mut missing = Vec::new();
-    for selector in &nic.interfaces {
-        let found = match selector {
-            InterfaceSelector::Name(name) => by_name(name, host),
-            InterfaceSelector::MacOnBridge(bridge) => by_mac(bridge, nic, host),
-        };
-        match found {
-            Ok(one) => {
-                bound.insert(one);
-            }
-            Err(outcome) => match outcome.state {
-                NicState::Pending(reason) => missing.push(reason),
-                NicState::Quarantined(_) | NicState::Active => return outcome,
-            },
+/// Finds where a NIC is, by itself.
+pub(super) struct Finder<'a> {
+    desired: &'a Desired,
+    host: &'a Located,
+    seen: Arc<Seen>,
+    /// Made when an interface is met that is not certainly its NIC's.
+    taps: OnceCell<BTreeMap<[u8; 6], &'a NicId>>,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(desired: &'a Desired, host: &'a Located, seen: &Arc<Seen>) -> Self {
+        Self {
+            desired,
+            host,
+            seen: Arc::clone(seen),
+            taps: OnceCell::new(),
         }
     }
-    if bound.is_empty() {
-        return pending(missing.join("; "));
-    }
-    Outcome {
-        state: NicState::Active,
-        bound: bound.into_iter().collect(),
-    }
-}
 
-fn by_name(name: &IfName, host: &Located) -> Result<Bound, Outcome> {
-    let link = host
-        .by_name(name)
-        .ok_or_else(|| pending(format!("interface {name} does not exist")))?;
-    let bridge = host
-        .bridge_of(link)
-        .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
-    bound(link, bridge, host)
-}
-
-fn by_mac(bridge: &IfName, nic: &Nic, host: &Located) -> Result<Bound, Outcome> {
-    let bridge = host
-        .by_name(bridge)
-        .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
-    let tap = nic.mac.tap();
-    let mut ports = host.by_mac(bridge.index, tap.octets());
-    match (ports.next(), ports.next()) {
-        (None, _) => Err(pending(format!(
-            "no port of bridge {} has MAC {tap}",
-            bridge.name
-        ))),
-        (Some(link), None) => bound(link, bridge, host),
-        (Some(first), Some(second)) => Err(quarantined(format!(
-            "ports {} and {} of bridge {} both have MAC {tap}",
-            first.name, second.name, bridge.name
-        ))),
+    pub(super) fn find(&self, nic: &Nic) -> Outcome {
+        let mut bound = BTreeSet::new();
+        let mut missing = Vec::new();
+        for selector in &nic.interfaces {
+            let found = match selector {
+                InterfaceSelector::Name(name) => self.by_name(name, nic),
+                InterfaceSelector::MacOnBridge(bridge) => self.by_mac(bridge, nic),
+            };
+            match found {
+                Ok(one) => {
+                    bound.insert(one);
+                }
+                Err(outcome) => match outcome.state {
+                    NicState::Pending(reason) => missing.push(reason),
+                    NicState::Quarantined(_) | NicState::Active => return outcome,
+                },
+            }
+        }
+        if bound.is_empty() {
+            return pending(missing.join("; "));
+        }
+        Outcome {
+            state: NicState::Active,
+            bound: bound.into_iter().collect(),
+        }
     }
-}
 
-fn bound(link: &Link, bridge: &Link, host: &Located) -> Result<Bound, Outcome> {
-    let config = host.config_of(&bridge.name).ok_or_else(|| {
-        pending(format!(
-            "interface {} is a port of bridge {}, which the configuration does not manage",
-            link.name, bridge.name
-        ))
-    })?;
-    if host.is_uplink(link, config) {
-        return Err(quarantined(format!(
-            "interface {} is an uplink of bridge {}",
-            link.name, bridge.name
-        )));
+    fn by_name(&self, name: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
+        let link = self
+            .host
+            .by_name(name)
+            .ok_or_else(|| pending(format!("interface {name} does not exist")))?;
+        let bridge = self
+            .host
+            .bridge_of(link)
+            .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
+        let taps = || self.taps.get_or_init(|| takeover::taps(self.desired));
+        if let Some(reason) = takeover::not_own(nic, link, taps, &self.seen) {
+            return Err(pending(reason));
+        }
+        self.bound(link, bridge)
     }
-    Ok(Bound {
-        name: link.name.clone(),
-        index: link.index,
-        bridge: bridge.name.clone(),
-    })
+
+    fn by_mac(&self, bridge: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
+        let bridge = self
+            .host
+            .by_name(bridge)
+            .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
+        let tap = nic.mac.tap();
+        let mut ports = self.host.by_mac(bridge.index, tap.octets());
+        match (ports.next(), ports.next()) {
+            (None, _) => Err(pending(format!(
+                "no port of bridge {} has MAC {tap}",
+                bridge.name
+            ))),
+            (Some(link), None) => self.bound(link, bridge),
+            (Some(first), Some(second)) => Err(quarantined(format!(
+                "ports {} and {} of bridge {} both have MAC {tap}",
+                first.name, second.name, bridge.name
+            ))),
+        }
+    }
+
+    fn bound(&self, link: &Link, bridge: &Link) -> Result<Bound, Outcome> {
+        let config = self.host.config_of(&bridge.name).ok_or_else(|| {
+            pending(format!(
+                "interface {} is a port of bridge {}, which the configuration does not manage",
+                link.name, bridge.name
+            ))
+        })?;
+        if self.host.is_uplink(link, config) {
+            return Err(quarantined(format!(
+                "interface {} is an uplink of bridge {}",
+                link.name, bridge.name
+            )));
+        }
+        Ok(Bound {
+            name: link.name.clone(),
+            index: link.index,
+            bridge: bridge.name.clone(),
+        })
+    }
 }
 
 /// What was no conflict when it was pushed can become one when interfaces move.

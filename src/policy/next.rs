@@ -11,9 +11,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Compiled, Numbering, binding, bridges, compile, groups};
+use super::{Compiled, Numbering, binding, binding::Finder, bridges, compile, groups, takeover};
 use crate::{
-    model::{Desired, Nearby, Nic, NicId, NicState, Outcome, differences, is_link_local},
+    model::{Desired, IfName, Nearby, Nic, NicId, NicState, Outcome, differences, is_link_local},
     ruleset::{PortRole, Ruleset},
 };
 
@@ -69,15 +69,32 @@ impl Compiled {
         desired: &'a Desired,
         numbering: &mut Numbering,
     ) -> BTreeMap<&'a NicId, Option<Arc<Outcome>>> {
+        let moved = self.moved_taps(changed, desired);
         let again = |(id, outcome): (&'a NicId, &Arc<Outcome>)| {
-            matches!(outcome.state, NicState::Quarantined(_)).then_some(id)
+            let suspect = match outcome.state {
+                NicState::Quarantined(_) => true,
+                // Some because of another's tap.
+                NicState::Pending(_) => !moved.is_empty(),
+                NicState::Active => outcome
+                    .bound
+                    .iter()
+                    .any(|bound| moved.contains(&bound.name)),
+            };
+            suspect.then_some(id)
         };
         let suspects: BTreeSet<_> = self.outcomes.iter().filter_map(again).collect();
         let mut fresh = BTreeMap::new();
+        let finder = Finder::new(desired, &self.host, &numbering.seen);
         for id in changed.union(&suspects) {
             let nic = desired.nics.get(*id);
-            let found = nic.map(|nic| Arc::new(binding::find(nic, &self.host)));
+            let found = nic.map(|nic| Arc::new(finder.find(nic)));
+            if let (Some(nic), Some(outcome)) = (nic, &found) {
+                takeover::remember(nic, outcome, &self.host, &mut numbering.seen);
+            }
             fresh.insert(*id, found);
+        }
+        if changed.iter().any(|id| !desired.nics.contains_key(id)) {
+            takeover::forget(desired, &mut numbering.seen);
         }
         let theirs = |outcomes: &BTreeMap<&NicId, _>| {
             let nics = outcomes.keys().filter_map(|id| desired.nics.get(*id));
@@ -108,6 +125,30 @@ impl Compiled {
             }
         }
         fresh
+    }
+
+    /// The interfaces that look like the tap of a NIC that came, went, or has another MAC:
+    /// whose they are has to be asked again.
+    fn moved_taps(&self, changed: &BTreeSet<&NicId>, desired: &Desired) -> BTreeSet<IfName> {
+        let mut names = BTreeSet::new();
+        for id in changed {
+            let (was, is) = (self.desired.nics.get(*id), desired.nics.get(*id));
+            let macs = [was, is].map(|nic| nic.map(|nic| nic.mac));
+            if macs[0] == macs[1] {
+                continue;
+            }
+            for mac in macs.into_iter().flatten() {
+                for link in self
+                    .host
+                    .links
+                    .values()
+                    .filter(|link| link.mac == mac.tap().octets())
+                {
+                    names.insert(link.name.clone());
+                }
+            }
+        }
+        names
     }
 
     /// Takes a NIC as it was out of a ruleset.

@@ -20,6 +20,8 @@ pub struct Numbering {
     groups: Counter<GroupId>,
     policies: Counter<Policy>,
     bridges: Counter<IfName>,
+    /// Which interfaces were certainly whose.
+    pub(super) seen: Arc<super::takeover::Seen>,
 }
 
 impl Numbering {

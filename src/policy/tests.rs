@@ -49,9 +49,9 @@ fn host(text: &str) -> Interfaces {
     };
     Interfaces {
         links,
-        link_locals: BTreeMap::new(),
         bridges: vec![managed("br0"), managed("br1")],
         guest_patterns: vec!["vnet*".parse().unwrap()],
+        ..Interfaces::default()
     }
 }
 
@@ -118,7 +118,7 @@ fn outcome(nics: Vec<Nic>) -> String {
 #[test]
 fn a_nic_is_bound_where_its_selector_says() {
     for (mac, interface, expected) in [
-        ("06:b2:00:00:00:07", "vnet0", "active vnet0"),
+        ("06:b2:00:00:00:07", "veth5", "active veth5"),
         ("06:b2:00:00:00:01", "on br0", "active vnet0"),
         ("06:b2:00:00:00:01", "on br1", "active vnet2"),
         (
@@ -171,11 +171,14 @@ fn two_ports_of_one_mac_quarantine_the_nic_that_is_found_by_it() {
 fn what_the_host_reveals_to_be_a_conflict_quarantines_one() {
     let other = || nic("0", "06:b2:00:00:00:02", "vnet1");
     assert_eq!(
-        outcome(vec![other(), nic("a", "06:b2:00:00:00:03", "vnet1")]),
-        "quarantined interfaces[0].name: interface vnet1 is already owned by NIC 0"
+        outcome(vec![
+            nic("0", "06:b2:00:00:00:03", "veth5"),
+            nic("a", "06:b2:00:00:00:04", "veth5")
+        ]),
+        "quarantined interfaces[0].name: interface veth5 is already owned by NIC 0"
     );
     assert_eq!(
-        outcome(vec![other(), nic("a", "06:b2:00:00:00:02", "vnet0")]),
+        outcome(vec![other(), nic("a", "06:b2:00:00:00:02", "veth5")]),
         "quarantined mac: fe80::4b2:ff:fe00:2/128 is already owned by NIC 0"
     );
     // The same MAC on another bridge is somebody else's.
@@ -282,7 +285,7 @@ fn neighbours_link_locals_are_owned_and_two_bridges_share_none() {
     let nics = vec![
         any,
         nic("b", "06:b2:00:00:00:02", "vnet1"),
-        nic("c", "06:b2:00:00:00:03", "vnet2"),
+        nic("c", "06:b2:00:00:00:01", "vnet2"),
     ];
     let compiled = compiled(nics, &host(HOST));
     let owned = |bridge: &str| {
@@ -294,7 +297,7 @@ fn neighbours_link_locals_are_owned_and_two_bridges_share_none() {
             .collect::<Vec<_>>()
     };
     assert_eq!(owned("br0"), ["fe80::1", "fe80::4b2:ff:fe00:2"]);
-    assert_eq!(owned("br1"), ["fe80::1", "fe80::4b2:ff:fe00:3"]);
+    assert_eq!(owned("br1"), ["fe80::1", "fe80::4b2:ff:fe00:1"]);
 }
 
 #[test]
@@ -356,4 +359,60 @@ fn a_shared_address_is_bound_to_each_of_its_owners() {
             .values()
             .all(|nic| nic.shared.contains(&vip))
     );
+}
+
+/// Whether NIC a, found by the name of its interface, is bound to one of this MAC; NIC b
+/// is wanted too.
+fn binds_to(interface: &str, mac: &str) -> bool {
+    let a = nic("a", "06:b2:00:00:00:01", interface);
+    let b = nic("b", "06:b2:00:00:00:02", "on br1");
+    let host = host(&format!(
+        "bridge br0\nbridge br1\nport {interface} {mac} br0"
+    ));
+    let compiled = compiled(vec![a, b], &host);
+    let outcome = &compiled.outcomes[&"a".parse().unwrap()];
+    outcome.state == NicState::Active
+}
+
+#[test]
+fn an_interface_that_is_another_guests_is_not_bound_by_its_name() {
+    for (interface, mac, bound) in [
+        ("vnet0", "fe:b2:00:00:00:01", true),
+        ("vnet0", "02:11:22:33:44:55", true),
+        ("vnet0", "fe:ff:ff:ff:ff:ff", true),
+        ("vnet0", "fe:b2:00:00:00:02", false),
+        ("vnet0", "fe:b2:00:00:00:99", false),
+        ("vnet0", "fa:b2:00:00:00:99", false),
+        ("tap0", "fe:b2:00:00:00:02", false),
+        ("tap0", "fe:b2:00:00:00:99", true),
+        ("vif1.0", "fe:ff:ff:ff:ff:ff", true),
+    ] {
+        assert_eq!(binds_to(interface, mac), bound, "{interface} {mac}");
+    }
+}
+
+#[test]
+fn another_interface_of_the_name_must_not_have_lost_the_guests_mac() {
+    let mut desired = Desired::default();
+    let nic = nic("a", "06:b2:00:00:00:01", "tap0");
+    desired.nics.insert(nic.id.clone(), Arc::new(nic));
+    let mut numbering = Numbering::default();
+    let mut state = |lines: &str| {
+        let compiled = compile(&desired, &host(lines), &mut numbering);
+        compiled.outcomes[&"a".parse().unwrap()].state.clone()
+    };
+    let first = "bridge br0\nport tap0 fe:b2:00:00:00:01 br0";
+    let other = "bridge br0\nbridge br1\nport tap0 02:00:00:00:00:99 br0";
+    let own = "bridge br0\nbridge br1\nport tap0 fe:b2:00:00:00:01 br0";
+    assert_eq!(state(other), NicState::Active, "never seen with its MAC");
+    assert_eq!(state(first), NicState::Active);
+    assert_eq!(
+        state(other),
+        NicState::Pending(
+            "interface tap0 had MAC fe:b2:00:00:00:01 and is another one with MAC \
+             02:00:00:00:00:99"
+                .to_owned()
+        )
+    );
+    assert_eq!(state(own), NicState::Active);
 }

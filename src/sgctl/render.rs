@@ -299,6 +299,7 @@ pub(super) fn status(status: &pb::GetStatusResponse, colour: bool) -> String {
         let text = format!("{entries} of {maximum}");
         table.pair("flows", Cell::new(&text, tone));
     }
+    table.pair("drift", drift_count(status));
     for (name, list, tone) in [
         ("warning", &status.warnings, Tone::Warn),
         ("unprotected", &status.unprotected, Tone::Bad),
@@ -313,7 +314,50 @@ pub(super) fn status(status: &pb::GetStatusResponse, colour: bool) -> String {
         text.push('\n');
         text.push_str(&bridges(&status.bridges, colour));
     }
+    if !status.drifts.is_empty() {
+        text.push('\n');
+        text.push_str(&drifts(&status.drifts, colour));
+    }
     text
+}
+
+fn drift_count(status: &pb::GetStatusResponse) -> Cell {
+    let open = |drift: &&pb::Drift| drift.lasted_ms.is_none();
+    let (repaired, open) = (
+        status.drift_repairs,
+        status.drifts.iter().filter(open).count(),
+    );
+    match (repaired, open) {
+        (0, 0) => Cell::new("none", Tone::Plain),
+        (_, 0) => Cell::new(&format!("{repaired} repaired"), Tone::Warn),
+        _ => Cell::new(
+            &format!("{repaired} repaired, {open} not repaired yet"),
+            Tone::Bad,
+        ),
+    }
+}
+
+fn drifts(list: &[pb::Drift], colour: bool) -> String {
+    let mut table = Table::new(&["DRIFT", "BY", "NOTICED", "LASTED"]);
+    for drift in list {
+        let by = if drift.by.is_empty() {
+            "(not known)"
+        } else {
+            &drift.by
+        };
+        let lasted = drift.lasted_ms.map_or_else(
+            || Cell::new("not repaired yet", Tone::Bad),
+            |ms| format!("{ms} ms").into(),
+        );
+        let (seconds, ms) = (drift.noticed_at_ms / 1000, drift.noticed_at_ms % 1000);
+        table.row([
+            drift.what.as_str().into(),
+            by.into(),
+            format!("@{seconds}.{ms:03}").into(),
+            lasted,
+        ]);
+    }
+    table.render(colour)
 }
 
 fn count(table: &mut Table, counts: pb::Counts) {

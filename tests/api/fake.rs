@@ -9,13 +9,13 @@ use std::{
 };
 
 use sgagent::{
-    dataplane::{Dataplane, DataplaneError, Dropped, exec::ExecError},
+    dataplane::{Dataplane, DataplaneError, Dropped, Tampering, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
     ruleset::{NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How the kernel takes a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,23 @@ pub(crate) struct Kernel {
     pub(crate) ruleset: watch::Sender<Option<Arc<Ruleset>>>,
     /// Transactions that it carried out.
     pub(crate) applied: Arc<AtomicUsize>,
+    tampering: mpsc::UnboundedSender<Tampering>,
 }
 
 impl Kernel {
+    /// Somebody flushes the rules.
+    pub(crate) fn flush(&self) {
+        self.ruleset.send_replace(None);
+        self.tamper(Tampering::Edited {
+            what: "table bridge sgagent deleted".to_owned(),
+            by: "nft (pid 4711)".to_owned(),
+        });
+    }
+
+    pub(crate) fn tamper(&self, tampering: Tampering) {
+        self.tampering.send(tampering).unwrap();
+    }
+
     pub(crate) fn applied(&self) -> usize {
         self.applied.load(Ordering::SeqCst)
     }
@@ -50,6 +64,7 @@ pub(crate) struct FakeDataplane {
     mood: watch::Receiver<Mood>,
     ruleset: watch::Sender<Option<Arc<Ruleset>>>,
     applied: Arc<AtomicUsize>,
+    tampering: mpsc::UnboundedReceiver<Tampering>,
 }
 
 impl FakeDataplane {
@@ -57,16 +72,19 @@ impl FakeDataplane {
         let (mood, moods) = watch::channel(Mood::Obey);
         let (ruleset, _) = watch::channel(None);
         let applied = Arc::new(AtomicUsize::new(0));
+        let (tamper, tampering) = mpsc::unbounded_channel();
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
             applied: Arc::clone(&applied),
+            tampering: tamper,
         };
         (
             Self {
                 mood: moods,
                 ruleset,
                 applied,
+                tampering,
             },
             kernel,
         )
@@ -136,14 +154,19 @@ impl Dataplane for FakeDataplane {
         Ok("# é a line of the ruleset\n".repeat(40_000))
     }
 
+    async fn tampered(&mut self) -> Tampering {
+        match self.tampering.recv().await {
+            Some(tampering) => tampering,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn purge(&mut self) -> Result<(), DataplaneError> {
         self.ruleset.send_replace(None);
         Ok(())
     }
 }
 
-/// A host whose interfaces a test changes and that has every setting at 0.
-#[derive(Debug)]
 /// A store that can be told that the disk is full.
 pub(crate) struct FakeStore {
     pub(crate) disk: Redb,
@@ -168,28 +191,38 @@ impl Store for FakeStore {
     }
 }
 
-pub(crate) struct FakeHost(pub(crate) watch::Receiver<Arc<Interfaces>>);
+/// A host whose interfaces and settings a test changes; at first every setting is 0.
+pub(crate) struct FakeHost {
+    pub(crate) interfaces: watch::Receiver<Arc<Interfaces>>,
+    pub(crate) settings: watch::Sender<BTreeMap<Setting, u64>>,
+}
 
 impl Host for FakeHost {
     fn interfaces(&self) -> watch::Receiver<Arc<Interfaces>> {
-        self.0.clone()
+        self.interfaces.clone()
     }
 
-    async fn get(&self, _: &Setting) -> Result<Option<u64>, LinkError> {
-        Ok(Some(0))
+    async fn get(&self, setting: &Setting) -> Result<Option<u64>, LinkError> {
+        Ok(Some(
+            self.settings.borrow().get(setting).copied().unwrap_or(0),
+        ))
     }
 
-    async fn set(&self, _: &Setting, _: u64) -> Result<(), LinkError> {
+    async fn set(&self, setting: &Setting, value: u64) -> Result<(), LinkError> {
+        self.settings.send_modify(|all| {
+            all.insert(setting.clone(), value);
+        });
         Ok(())
     }
 }
 
 /// A host with the managed bridge br0, its uplink eth0, and these guests' ports.
 pub(crate) fn interfaces(ports: &[&str]) -> Arc<Interfaces> {
-    let link = |index, name: &str, kind, master| Link {
+    // No guest's MAC, as in taps that libvirt did not make.
+    let link = |index: u32, name: &str, kind, master| Link {
         index,
         name: name.parse().unwrap(),
-        mac: [0xfe, 0, 0, 0, 0, 1],
+        mac: [2, 0, 0, 0, 0, index.to_be_bytes()[3]],
         master,
         kind,
         multicast_snooping: false,

@@ -1,11 +1,12 @@
 //! An agent with its server, and a client of it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use sgagent::{
     agent::{Agent, FlowTable, HostPolicy, Identity, Parts},
     grpc::{Listener, ServeOptions, serve},
+    link::Setting,
     model::{Interfaces, Limits},
     pb::{self, security_group_agent_client::SecurityGroupAgentClient},
     sgctl::document,
@@ -53,6 +54,8 @@ pub(crate) struct World {
     pub(crate) channel: Channel,
     pub(crate) kernel: Kernel,
     pub(crate) host: watch::Sender<Arc<Interfaces>>,
+    /// The host's settings.
+    pub(crate) settings: watch::Sender<BTreeMap<Setting, u64>>,
     /// Whether the disk is full.
     pub(crate) full: watch::Sender<bool>,
     pub(crate) socket: PathBuf,
@@ -79,10 +82,14 @@ impl World {
         let socket = dir.path().join("agent.sock");
         let (dataplane, kernel) = FakeDataplane::new();
         let (full, seen) = watch::channel(false);
+        let (settings, _) = watch::channel(BTreeMap::new());
         let (host, watched) = watch::channel(interfaces(&["vnet0", "vnet1"]));
         let parts = Parts {
             dataplane,
-            host: FakeHost(watched),
+            host: FakeHost {
+                interfaces: watched,
+                settings: settings.clone(),
+            },
             store: FakeStore {
                 disk: Redb::open(dir.path().join("store")).unwrap(),
                 full: seen,
@@ -124,6 +131,7 @@ impl World {
             channel,
             kernel,
             host,
+            settings,
             full,
             socket,
             tcp: address,

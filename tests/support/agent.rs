@@ -92,6 +92,11 @@ impl Agent {
             .map(Response::into_inner)
     }
 
+    /// Its process; `setpriv` has become the agent.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// SIGKILL: the agent gets no chance to do anything.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::SIGKILL);

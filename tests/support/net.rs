@@ -186,6 +186,15 @@ impl Net {
         }
     }
 
+    /// What the agent says of itself.
+    pub(crate) fn agent_status(&self) -> pb::GetStatusResponse {
+        let request = pb::GetStatusRequest {};
+        let answer = self
+            .agent
+            .call(async |mut client| client.get_status(request).await);
+        answer.unwrap()
+    }
+
     // ---- ports
 
     /// A guest's tap appears on the bridge.
@@ -202,6 +211,17 @@ impl Net {
         self.live.remove(machine.port);
         self.ports.remove(machine.port);
         self.taps.remove(machine.port);
+    }
+
+    /// A port that carried frames carries none any more.
+    pub(crate) fn falls_silent(&mut self, machine: Machine) {
+        self.live.remove(machine.port);
+    }
+
+    /// A port is on another bridge.
+    pub(crate) fn moved(&mut self, machine: Machine, bridge: &'static str) {
+        self.ports
+            .insert(machine.port.to_owned(), (machine, bridge));
     }
 
     pub(crate) fn tap(&self, machine: Machine) -> &Tap {

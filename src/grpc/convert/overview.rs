@@ -8,7 +8,7 @@ use std::{
 
 use super::read;
 use crate::{
-    agent::{BridgeView, FlowTable, Identity, View},
+    agent::{BridgeView, Drift, FlowTable, Identity, View},
     model::{Desired, GroupId, NicState},
     pb,
 };
@@ -69,6 +69,23 @@ pub fn status(view: &View, uptime: Duration, flows: Option<FlowTable>) -> pb::Ge
         warnings: view.warnings(),
         bridges: view.bridges().iter().map(bridge).collect(),
         flow_table: flows.map(|FlowTable { entries, maximum }| pb::FlowTable { entries, maximum }),
+        drifts: view.drifts.iter().map(drift).collect(),
+        drift_repairs: view.drift_repairs,
+    }
+}
+
+fn drift(drift: &Drift) -> pb::Drift {
+    let Drift {
+        what,
+        by,
+        noticed_at_ms,
+        lasted_ms,
+    } = drift;
+    pb::Drift {
+        what: what.clone(),
+        by: by.clone(),
+        noticed_at_ms: *noticed_at_ms,
+        lasted_ms: *lasted_ms,
     }
 }
 

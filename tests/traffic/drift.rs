@@ -1,0 +1,253 @@
+//! What others do to our tables and settings is noticed, repaired and told.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use sgagent::link::{Host as _, Netlink, Setting};
+use sgagent::pb;
+
+use crate::support::net::Net;
+use crate::support::plan::standard;
+use crate::support::want::{ChangeExt as _, NicExt as _, change, group, nic, open};
+use crate::support::who::{A, B, R, STRANGER, UNBOUND};
+
+/// How soon it has to be noticed.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Waits until one more drift is repaired, and returns what is told of it.
+fn repaired(net: &Net, before: u64) -> pb::Drift {
+    let started = Instant::now();
+    loop {
+        let status = net.agent_status();
+        if status.drift_repairs > before {
+            assert!(status.healthy);
+            return status.drifts[0].clone();
+        }
+        let log = net.agent.log();
+        assert!(started.elapsed() < SOON, "{:?}\n{log}", status.drifts);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The host is as it should be: attacks are blocked, the rest passes.
+fn judge(net: &mut Net) {
+    net.passes(&A.to(STRANGER).udp(1, 2), R);
+    net.passes(&R.to(A.ip).src(STRANGER).udp(1, 2), A);
+    net.dropped(&A.to(STRANGER).src(B.ip).ping());
+    net.dropped(&A.advertises());
+    net.blocked(
+        &R.to(crate::support::who::C.ip).src(STRANGER).udp(1, 2),
+        crate::support::who::C,
+    );
+    net.dropped(&UNBOUND.to(STRANGER).ping());
+}
+
+fn handle(net: &Net, family: &str, chain: &str, at: usize) -> String {
+    let listing = net
+        .namespace
+        .command(&format!("nft -a list chain {family} sgagent {chain}"));
+    let rules = listing.lines().map(str::trim);
+    let rules = rules.filter(|line| !line.starts_with("table ") && !line.starts_with("chain "));
+    let mut handles = rules.filter_map(|line| line.rsplit_once("# handle "));
+    handles.nth(at).unwrap().1.to_owned()
+}
+
+/// What is done, and words of what is told. Where there is a handle, the test finds it.
+fn tamperings() -> Vec<(String, &'static str)> {
+    let bound = format!("vnet0 . 06:b2:00:00:04:79 . {}", A.ip);
+    vec![
+        (
+            "flush table bridge sgagent".to_owned(),
+            "rules deleted from",
+        ),
+        (
+            "delete table bridge sgagent".to_owned(),
+            "table bridge sgagent deleted",
+        ),
+        (
+            "delete table ip6 sgagent".to_owned(),
+            "table ip6 sgagent deleted",
+        ),
+        (
+            "delete table netdev sgagent".to_owned(),
+            "table netdev sgagent deleted",
+        ),
+        ("flush ruleset".to_owned(), "table bridge sgagent deleted"),
+        (
+            format!("delete element bridge sgagent bound {{ {bound} }}"),
+            "element deleted from set bound of table bridge sgagent",
+        ),
+        (
+            "delete element bridge sgagent port_in { vnet0 }".to_owned(),
+            "element deleted from set port_in of table bridge sgagent",
+        ),
+        (
+            "insert rule bridge sgagent guard accept".to_owned(),
+            "rule added to chain guard of table bridge sgagent",
+        ),
+        (
+            "replace rule bridge sgagent guest handle 0 accept".to_owned(),
+            "rule added to chain guest of table bridge sgagent",
+        ),
+        (
+            "delete rule bridge sgagent guard handle 0".to_owned(),
+            "rule deleted from chain guard of table bridge sgagent",
+        ),
+        (
+            "add chain ip6 sgagent early { type filter hook forward priority -500; }".to_owned(),
+            "chain early of table ip6 sgagent added",
+        ),
+    ]
+}
+
+#[test]
+fn whatever_is_done_to_the_tables_is_repaired_and_told() {
+    let mut net = standard().port(UNBOUND, "br0").start();
+    net.wait_until_closed(UNBOUND);
+    judge(&mut net);
+    assert_eq!(net.agent_status().drift_repairs, 0);
+    let mut slowest = 0;
+    for (n, (done, words)) in (0..).zip(tamperings()) {
+        // The handles are those of the first load; after a repair they are others.
+        let done = match done.split_once(" handle ") {
+            Some((start, rest)) => {
+                let chain = start.split(' ').nth(4).unwrap().to_owned();
+                let at = if chain == "guard" { 2 } else { 0 };
+                let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+                let handle = handle(&net, "bridge", &chain, at);
+                format!("{start} handle {handle} {rest}")
+            }
+            None => done,
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{done}\n")).unwrap();
+        net.namespace
+            .command(&format!("nft -f {}", file.path().display()));
+        let drift = repaired(&net, n);
+        assert!(drift.what.contains(words), "{done}: {}", drift.what);
+        assert!(drift.by.starts_with("nft (pid "), "{}", drift.by);
+        slowest = slowest.max(drift.lasted_ms.unwrap());
+        judge(&mut net);
+        assert_eq!(net.agent_status().drift_repairs, n + 1, "{done}");
+    }
+    println!("slowest repair {slowest} ms after the notice");
+    assert!(net.agent.log().contains("repaired what somebody changed"));
+}
+
+#[test]
+fn settings_that_somebody_changes_are_put_back_and_told() {
+    let snooping = "link set br0 type bridge mcast_snooping 1\n";
+    let mut net = standard().ip(snooping).start();
+    let sysctl = "net/netfilter/nf_conntrack_frag6_timeout";
+    let good = net.namespace.read(&format!("/proc/sys/{sysctl}"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(net.agent_status().drift_repairs, 0, "{}", net.agent.log());
+    let off = "ip link set br0 type bridge nf_call_ip6tables 0";
+    net.namespace.command(off);
+    let drift = repaired(&net, 0);
+    assert_eq!(drift.what, "nf_call_ip6tables of br0 changed from 1 to 0");
+    net.passes(&A.to(STRANGER).udp(1, 2), R);
+    net.namespace
+        .command("ip link set br0 type bridge no_linklocal_learn 0");
+    let drift = repaired(&net, 1);
+    assert_eq!(drift.what, "no_linklocal_learn of br0 changed from 1 to 0");
+    net.namespace.run(|| {
+        // An older iproute2 has no word for it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let host = Netlink::start(Vec::new(), Vec::new()).await.unwrap();
+            let setting = Setting::MulticastMaxGroups("vnet0".parse().unwrap());
+            host.set(&setting, 0).await.unwrap();
+        });
+    });
+    let drift = repaired(&net, 2);
+    assert!(
+        drift
+            .what
+            .starts_with("mcast_max_groups of vnet0 changed from ")
+            && drift.what.ends_with(" to 0"),
+        "{}",
+        drift.what
+    );
+    net.namespace.sysctl(sysctl, "60");
+    let drift = repaired(&net, 3);
+    let words = format!("net.netfilter.nf_conntrack_frag6_timeout changed from {good} to 60");
+    assert_eq!(drift.what, words);
+    assert_eq!(net.namespace.read(&format!("/proc/sys/{sysctl}")), good);
+}
+
+#[test]
+fn what_the_agent_does_itself_is_no_drift() {
+    let mut net = standard().start();
+    for n in 0..40 {
+        let machine = [A, B][n % 2];
+        let name = format!("g{n}");
+        net.apply(
+            change()
+                .group(group(&name, &open().rules))
+                .nic(nic(machine).groups(&["open", &name])),
+        );
+    }
+    for n in 0..10 {
+        net.plug(UNBOUND, "br0");
+        if n % 2 == 0 {
+            net.apply(change().nic(nic(UNBOUND).groups(&["open"])));
+        } else {
+            net.wait_until_closed(UNBOUND);
+            net.namespace.command("ip link set vnet3 nomaster");
+            net.namespace.command("ip link set vnet3 master br0");
+        }
+        net.unplug(UNBOUND);
+        if n % 2 == 0 {
+            net.apply(change().remove_nic(UNBOUND));
+        }
+    }
+    net.namespace.command("nft list ruleset");
+    net.namespace.try_command("nft reset counters");
+    net.dropped(&A.to(STRANGER).src(B.ip).ping());
+    std::thread::sleep(Duration::from_millis(2500));
+    let status = net.agent_status();
+    assert_eq!(status.drift_repairs, 0, "{}", net.agent.log());
+    assert!(status.drifts.is_empty());
+}
+
+/// Ticks (10 ms) of a process on a processor.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after = stat.rsplit_once(") ").unwrap().1;
+    let field = |n: usize| after.split(' ').nth(n).unwrap().parse::<u64>().unwrap();
+    field(11) + field(12)
+}
+
+/// Prints what it costs; performance is nothing for an assertion.
+#[test]
+fn others_who_rewrite_their_own_table_all_the_time_are_no_drift() {
+    let net = standard().start();
+    let pid = net.agent.pid();
+    let (before, started) = (ticks(pid), Instant::now());
+    let mut chains = String::new();
+    for n in 0..20 {
+        let _ = write!(chains, "chain c{n} {{ tcp dport {n} counter accept; }}; ");
+    }
+    let line = "add table inet theirs; delete table inet theirs; ";
+    let line = format!("{line}table inet theirs {{ {chains} }}\n");
+    let script = tempfile::NamedTempFile::new().unwrap();
+    // One nft for all of them: starting it takes longer than 10 ms here.
+    let text = format!(
+        "for n in $(seq 400); do echo '{line}'; sleep 0.01; done | nft -i >/dev/null\n\
+         nft list chain inet theirs c19 >/dev/null\n"
+    );
+    std::fs::write(script.path(), text).unwrap();
+    net.namespace
+        .command(&format!("sh -e {}", script.path().display()));
+    let (spent, took) = (ticks(pid) - before, started.elapsed());
+    println!("400 rewrites in {took:?} cost {spent} ticks of 10 ms");
+    let status = net.agent_status();
+    assert!(
+        status.drifts.is_empty() && status.healthy,
+        "{:?}",
+        status.drifts
+    );
+}
