@@ -28,10 +28,17 @@ use crate::model::{
     Direction, GroupId, IfName, IfPattern, Mac, Members, NicId, Permission, Prefix, Protocol,
 };
 
+mod cut;
+mod flow;
 pub mod name;
+mod narrow;
+mod owners;
 mod plan;
 mod reason;
 
+pub use cut::{Before, Cut, Pardon, Selector, Suspect};
+pub use flow::{Flow, Judge, Upper};
+pub use narrow::Comparison;
 pub use plan::{Change, Object, Plan};
 pub use reason::{Reason, Where};
 
