@@ -14,6 +14,7 @@
 mod actor;
 mod drops;
 mod handle;
+mod revoke;
 mod settings;
 mod status;
 mod view;

@@ -38,6 +38,7 @@ mod reason;
 
 pub use cut::{Before, Cut, Pardon, Selector, Suspect};
 pub use flow::{Flow, Judge, Upper};
+pub(crate) use flow::{ICMPV6, SCTP, TCP, UDP};
 pub use narrow::Comparison;
 pub use plan::{Change, Object, Plan};
 pub use reason::{Reason, Where};

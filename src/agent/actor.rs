@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Applied, ApplyError, Change, Handle, HostPolicy, Identity, ReadError, View, drops,
-    handle::Command, settings::Settings, status,
+    handle::Command, revoke::Revocation, settings::Settings, status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -63,6 +63,7 @@ pub struct Agent<D, H, S> {
     ruleset: Arc<Ruleset>,
     /// What the kernel is known to hold.
     kernel: Option<Arc<Ruleset>>,
+    revocation: Revocation,
     trouble: Trouble,
 }
 
@@ -71,6 +72,7 @@ pub struct Agent<D, H, S> {
 struct Trouble {
     kernel: Option<String>,
     disk: Option<String>,
+    flows: Option<String>,
     tries: u32,
     /// When to try again; set by the first look at the trouble.
     next: Option<Instant>,
@@ -78,7 +80,8 @@ struct Trouble {
 
 impl Trouble {
     fn text(&self) -> Option<String> {
-        self.kernel.clone().or_else(|| self.disk.clone())
+        let all = [&self.kernel, &self.disk, &self.flows];
+        all.into_iter().flatten().next().cloned()
     }
 
     /// When to try again. Commands that come meanwhile don't put it off.
@@ -124,6 +127,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             compiled: Compiled::default(),
             ruleset: Arc::default(),
             kernel: None,
+            revocation: Revocation::default(),
             trouble: Trouble::default(),
         };
         agent.forget_settings().await;
@@ -194,6 +198,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return Ok(Applied {
                 summary: Summary::default(),
                 plan: Vec::new(),
+                flows_cut: 0,
                 view: Arc::clone(&self.view.borrow()),
             });
         }
@@ -221,6 +226,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return Ok(Applied {
                 summary,
                 plan: self.dataplane.preview(&self.plan(&ruleset)),
+                flows_cut: 0,
                 view: Arc::new(self.view_of(&saved, &compiled, &interfaces)),
             });
         }
@@ -230,12 +236,14 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         self.numbering = numbering;
         self.compiled = compiled;
         self.ruleset = ruleset;
+        let flows_cut = self.revoke().await;
         let generation = self.saved.generation.as_ref().map(|g| g.number);
         let nics = self.saved.desired.nics.len();
         info!(revision = self.saved.revision, generation, nics, "applied");
         Ok(Applied {
             summary,
             plan: Vec::new(),
+            flows_cut,
             view: self.publish(),
         })
     }
@@ -281,6 +289,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
+        // After a failure it may have been in force for a moment.
+        self.revocation.advance(&plan);
         self.kernel = done.is_ok().then_some(plan.to);
         if done.is_ok() {
             self.trouble.kernel = None;
@@ -304,6 +314,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         };
         error!(%error, "a change was not programmed");
         self.restore().await;
+        self.revoke().await;
         self.publish();
         Err(ApplyError::Unavailable(error.to_string()))
     }
@@ -315,6 +326,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if let Err(error) = self.enforce(&Arc::clone(&self.ruleset)).await {
             self.failed(&error);
         }
+        self.revoke().await;
         self.publish();
         ApplyError::Unavailable(cause.to_string())
     }
@@ -331,7 +343,20 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             warn!(%error, "the rules could not be changed and are replaced");
             self.restore().await;
         }
+        self.revoke().await;
         self.publish();
+    }
+
+    /// Cuts the flows that what is in force and acknowledged doesn't allow any more; says
+    /// how many. What fails is tried again, and makes the agent unhealthy until it succeeds.
+    async fn revoke(&mut self) -> u64 {
+        if self.kernel.is_none() {
+            return 0;
+        }
+        let desired = &self.saved.desired;
+        let (cut, trouble) = self.revocation.cut(&mut self.dataplane, desired).await;
+        self.trouble.flows = trouble;
+        cut
     }
 
     fn failed(&mut self, error: &DataplaneError) {

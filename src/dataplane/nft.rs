@@ -12,16 +12,17 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{Dataplane, DataplaneError, Dropped, exec, exec::ExecError};
-use crate::ruleset::{Object, Plan, Ruleset, name};
+use super::{Dataplane, DataplaneError, Dropped, conntrack, exec, exec::ExecError};
+use crate::ruleset::{Cut, Flow, Object, Pardon, Plan, Ruleset, Selector, name};
 
 mod batch;
 mod element;
 mod fragment;
 mod json;
 mod listing;
+mod revoked;
 mod rule;
 pub mod skeleton;
 
@@ -35,6 +36,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How nft says that a device of a netdev chain does not exist.
 const NO_SUCH_DEVICE: &str = "No such file or directory";
 
+/// Whether the host's own packets to a guest meet the guest's groups (S6): `br_netfilter`
+/// never shows them.
+const HOST_IS_JUDGED: bool = false;
+
 /// The nftables dataplane: our tables, programmed by the `nft` program.
 #[derive(Debug)]
 pub struct Nft {
@@ -44,6 +49,8 @@ pub struct Nft {
     programmed: Arc<Ruleset>,
     /// Whether the table of the guests' ports is behind.
     ports_behind: bool,
+    /// Whether the kernel may keep flows that were cut from coming back.
+    revoked: bool,
 }
 
 impl Nft {
@@ -54,6 +61,7 @@ impl Nft {
             parameters,
             programmed: Arc::default(),
             ports_behind: true,
+            revoked: true,
         }
     }
 
@@ -90,7 +98,7 @@ impl Nft {
         text
     }
 
-    async fn rules(&self, plan: &Plan) -> Result<(), DataplaneError> {
+    async fn rules(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
         let batch = Batch::of(plan);
         let done = match batch.only_elements() {
             Some(_) if plan.from.is_some() && batch.is_empty() => return Ok(()),
@@ -99,9 +107,29 @@ impl Nft {
                     .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
                 self.run(&["-j", "-f", "-"], &document).await
             }
-            Some(_) | None => self.run(&["-f", "-"], &self.rules_text(plan)).await,
+            Some(_) | None => {
+                let text = self.rules_text(plan) + &self.kept(plan).await;
+                self.run(&["-f", "-"], &text).await
+            }
         };
         done.map(|_| ()).map_err(failed)
+    }
+
+    /// What keeps flows that were cut from coming back outlives a replacement of our tables.
+    async fn kept(&self, plan: &Plan) -> String {
+        if plan.from.is_some() || plan.to.is_empty() {
+            return String::new();
+        }
+        match self.revoked().await {
+            Ok(all) => {
+                let all: Vec<_> = all.into_iter().map(|(element, _)| element).collect();
+                revoked::edits(&[], &all)
+            }
+            Err(error) => {
+                warn!(%error, "flows that were cut may come back");
+                String::new()
+            }
+        }
     }
 
     /// Replaces the table of the guests' ports. A port may be gone by now: its removal
@@ -131,6 +159,84 @@ impl Nft {
             .map_err(|error| DataplaneError::Unreadable(error.to_string()))
     }
 
+    /// What keeps flows that were cut from coming back. Nothing where our tables are missing.
+    async fn revoked(&self) -> Result<Vec<(revoked::Element, Flow)>, DataplaneError> {
+        let mut all = Vec::new();
+        if !self.revoked || !self.our_families().await?.contains(&fragment::GROUPS) {
+            return Ok(all);
+        }
+        for set in revoked::sets() {
+            let args = [
+                "-j",
+                "-n",
+                "-p",
+                "list",
+                "set",
+                fragment::GROUPS,
+                name::TABLE,
+                set,
+            ];
+            // A table of an older version has no such sets.
+            match self.run(&args, "").await {
+                Ok(text) => all.extend(revoked::parse(set, &text, &self.programmed)?),
+                Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {}
+                Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Cuts flows: first what keeps them from coming back, then the flows themselves.
+    async fn cut_flows(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        let left = |reason: String| DataplaneError::FlowsLeft { cut: 0, reason };
+        let mut entries = Vec::new();
+        let mut add = Vec::new();
+        if !cut.suspects.is_empty() {
+            let selector = Selector::new(cut, HOST_IS_JUDGED);
+            let found = conntrack::find(|flow| selector.cuts(flow)).await;
+            entries = found.map_err(|error| left(error.to_string()))?;
+            for entry in &entries {
+                let bridges = selector.bridges(&entry.flow);
+                add.extend(
+                    bridges
+                        .iter()
+                        .filter_map(|b| revoked::element(b, &entry.flow)),
+                );
+            }
+            add.sort();
+            add.dedup();
+        }
+        let mut remove = Vec::new();
+        if cut.widened && self.revoked {
+            let all = self
+                .revoked()
+                .await
+                .map_err(|error| left(error.to_string()))?;
+            self.revoked = !all.is_empty();
+            let pardon = Pardon::new(&cut.to, HOST_IS_JUDGED);
+            let allowed = all.into_iter().filter(|(_, flow)| pardon.allows(flow));
+            remove.extend(allowed.map(|(element, _)| element));
+            remove.retain(|element| add.binary_search(element).is_err());
+        }
+        let text = revoked::edits(&remove, &add);
+        if !text.is_empty() {
+            self.revoked = true;
+            let done = self.run(&["-f", "-"], &text).await;
+            done.map_err(|error| left(error.to_string()))?;
+        }
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let (cut, done) = conntrack::delete(&entries).await;
+        match done {
+            Ok(()) => Ok(cut),
+            Err(error) => Err(DataplaneError::FlowsLeft {
+                cut,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     async fn our_families(&self) -> Result<Vec<&'static str>, DataplaneError> {
         let tables = self.read(&["list", "tables"]).await?;
         let ours = |family: &&&str| {
@@ -158,6 +264,10 @@ impl Dataplane for Nft {
             self.ports().await?;
         }
         Ok(())
+    }
+
+    async fn cut(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        self.cut_flows(cut).await
     }
 
     fn preview(&self, plan: &Plan) -> Vec<String> {

@@ -89,6 +89,8 @@ reasons! {
     Invalid = 19, "invalid", Groups, "S1";
     /// The stateful stage did not see it: bridge netfilter is off.
     StageSkipped = 20, "stage-skipped", Guard, "S1";
+    /// It would begin anew, from the other end, a flow that was cut.
+    Revoked = 22, "revoked", Groups, "S7";
 }
 
 impl Reason {

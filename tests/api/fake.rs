@@ -12,7 +12,7 @@ use sgagent::{
     dataplane::{Dataplane, DataplaneError, Dropped, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
-    ruleset::{NicNumber, Plan, Reason, Ruleset},
+    ruleset::{Cut, NicNumber, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::watch;
@@ -34,6 +34,10 @@ pub(crate) struct Kernel {
     pub(crate) ruleset: watch::Sender<Option<Arc<Ruleset>>>,
     /// Transactions that it carried out.
     pub(crate) applied: Arc<AtomicUsize>,
+    /// What was asked to be cut.
+    pub(crate) cuts: watch::Receiver<Vec<Cut>>,
+    /// Whether flows can't be cut.
+    pub(crate) flows_stay: watch::Sender<bool>,
 }
 
 impl Kernel {
@@ -48,6 +52,8 @@ pub(crate) struct FakeDataplane {
     mood: watch::Receiver<Mood>,
     ruleset: watch::Sender<Option<Arc<Ruleset>>>,
     applied: Arc<AtomicUsize>,
+    cuts: watch::Sender<Vec<Cut>>,
+    flows_stay: watch::Receiver<bool>,
 }
 
 impl FakeDataplane {
@@ -55,16 +61,22 @@ impl FakeDataplane {
         let (mood, moods) = watch::channel(Mood::Obey);
         let (ruleset, _) = watch::channel(None);
         let applied = Arc::new(AtomicUsize::new(0));
+        let (cuts, cuts_seen) = watch::channel(Vec::new());
+        let (flows_stay, staying) = watch::channel(false);
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
             applied: Arc::clone(&applied),
+            cuts: cuts_seen,
+            flows_stay,
         };
         (
             Self {
                 mood: moods,
                 ruleset,
                 applied,
+                cuts,
+                flows_stay: staying,
             },
             kernel,
         )
@@ -92,6 +104,16 @@ impl Dataplane for FakeDataplane {
         self.ruleset.send_replace(Some(Arc::clone(&plan.to)));
         self.applied.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// A flow for each suspect.
+    async fn cut(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        self.cuts.send_modify(|cuts| cuts.push(cut.clone()));
+        if *self.flows_stay.borrow() {
+            let reason = "made to fail".to_owned();
+            return Err(DataplaneError::FlowsLeft { cut: 0, reason });
+        }
+        Ok(cut.suspects.len() as u64)
     }
 
     fn preview(&self, plan: &Plan) -> Vec<String> {
