@@ -39,6 +39,7 @@ mod traffic {
     mod live;
     mod permissions;
     mod reassembly;
+    mod revocation;
     mod rules;
     mod snooping;
     mod sources;
