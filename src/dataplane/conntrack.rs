@@ -1,5 +1,5 @@
 //! The kernel's live flows: finds those to cut and deletes them, over netlink
-//! (`NETLINK_NETFILTER`, net/netfilter/nf_conntrack_netlink.c).
+//! (`NETLINK_NETFILTER`, `net/netfilter/nf_conntrack_netlink.c`).
 //!
 //! An entry is deleted by its original tuple, its zone and its id, so that a flow that
 //! has begun anew with the same tuple meanwhile is not the one that goes.
@@ -29,7 +29,7 @@ const DUMPS: usize = 4;
 /// Room for what the kernel sends ahead; it cuts this to `net.core.rmem_max`.
 const RECEIVE_BUFFER: i32 = 4 << 20;
 
-/// A datagram of a dump is at most 32 KiB (`netlink_recvmsg` in net/netlink/af_netlink.c).
+/// A datagram of a dump is at most 32 KiB (`netlink_recvmsg` in `net/netlink/af_netlink.c`).
 const DATAGRAM: usize = 64 << 10;
 
 /// How many deletions go out together. Their answers have to fit the receive buffer.

@@ -131,7 +131,7 @@ impl<'a> Selector<'a> {
                     .suspects
                     .of(flow.zone, address)
                     .into_iter()
-                    .any(|(i, sure)| self.lost(i, sure, role, address, flow))
+                    .any(|(i, sure)| self.lost(i, sure, (role, address), flow))
         })
     }
 
@@ -160,20 +160,20 @@ impl<'a> Selector<'a> {
         }
     }
 
-    fn lost(&self, i: usize, sure: Sure, role: Role, address: Ipv6Addr, flow: &Flow) -> bool {
+    fn lost(&self, i: usize, sure: Sure, end: (Role, Ipv6Addr), flow: &Flow) -> bool {
+        let (role, address) = end;
         let Some(suspect) = self.cut.suspects.get(i) else {
             return false;
         };
         let after = self.cut.to.nics.get(&suspect.number);
         let after = after.filter(|nic| !suspect.gone && owns(nic, flow.zone, address));
         let to = &self.cut.to;
-        let now = match after {
-            Some(nic) => self.allows(to, nic, role, flow),
-            None => {
-                let heirs = self.heirs.get(&(flow.zone, address));
-                let mut heirs = heirs.into_iter().flatten();
-                heirs.any(|nic| self.allows(to, nic, role, flow))
-            }
+        let now = if let Some(nic) = after {
+            self.allows(to, nic, role, flow)
+        } else {
+            let heirs = self.heirs.get(&(flow.zone, address));
+            let mut heirs = heirs.into_iter().flatten();
+            heirs.any(|nic| self.allows(to, nic, role, flow))
         };
         let was = || match &suspect.before {
             Some(Before { ruleset, nic }) => self.allows(ruleset, nic, role, flow),

@@ -115,7 +115,7 @@ pub(super) fn entry(body: &[u8]) -> Result<Option<Entry>, DecodeError> {
 }
 
 fn append(key: &mut Vec<u8>, attribute: &NlaBuffer<&[u8]>) {
-    let whole = attribute.clone().into_inner();
+    let whole = (*attribute).into_inner();
     key.extend(
         whole
             .get(..usize::from(attribute.length()))
