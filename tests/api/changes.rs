@@ -359,7 +359,7 @@ async fn flows_that_cannot_be_cut_make_the_agent_unhealthy_until_they_are() {
     world.apply("groups: [{id: h}]").await.unwrap();
     assert!(unhealthy(world.status().await));
     world.kernel.flows_stay.send_replace(false);
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     while unhealthy(world.status().await) {
         assert!(
             started.elapsed() < Duration::from_secs(20),
