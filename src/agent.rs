@@ -16,6 +16,7 @@ mod change;
 mod drift;
 mod drops;
 mod handle;
+mod revoke;
 mod settings;
 mod status;
 mod view;

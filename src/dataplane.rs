@@ -5,8 +5,9 @@
 
 use std::future::Future;
 
-use crate::ruleset::{NicNumber, Plan, Reason};
+use crate::ruleset::{Cut, NicNumber, Plan, Reason};
 
+pub mod conntrack;
 pub mod exec;
 pub mod nft;
 
@@ -22,6 +23,14 @@ pub enum DataplaneError {
     /// What the kernel holds could not be read.
     #[error("can't read what the kernel holds: {0}")]
     Unreadable(String),
+    /// Flows that lost their permission may live on.
+    #[error("{cut} flows were cut, others that lost their permission may live on: {reason}")]
+    FlowsLeft {
+        /// How many were cut.
+        cut: u64,
+        /// Why not all.
+        reason: String,
+    },
 }
 
 /// A counter of dropped packets.
@@ -55,6 +64,10 @@ pub enum Tampering {
 pub trait Dataplane: Send + 'static {
     /// Carries out a plan in one transaction.
     fn apply(&mut self, plan: &Plan) -> impl Future<Output = Result<(), DataplaneError>> + Send;
+
+    /// Cuts the live flows that what is in force doesn't allow any more (S7), and says how
+    /// many. After an error it has to be asked again.
+    fn cut(&mut self, cut: &Cut) -> impl Future<Output = Result<u64, DataplaneError>> + Send;
 
     /// The transaction of a plan in words of the dataplane, a line each.
     fn preview(&self, plan: &Plan) -> Vec<String>;

@@ -28,10 +28,18 @@ use crate::model::{
     Direction, GroupId, IfName, IfPattern, Mac, Members, NicId, Permission, Prefix, Protocol,
 };
 
+mod cut;
+mod flow;
 pub mod name;
+mod narrow;
+mod owners;
 mod plan;
 mod reason;
 
+pub use cut::{Before, Cut, Pardon, Selector, Suspect};
+pub use flow::{Flow, Judge, Upper};
+pub(crate) use flow::{ICMPV6, SCTP, TCP, UDP};
+pub use narrow::Comparison;
 pub use plan::{Change, Object, Plan};
 pub use reason::{Reason, Where};
 

@@ -44,6 +44,7 @@ mod traffic {
     mod permissions;
     mod placement;
     mod reassembly;
+    mod revocation;
     mod routed;
     mod rules;
     mod snooping;

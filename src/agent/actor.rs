@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Handle, HostPolicy, Identity, ReadError, View, drift::Drifts, drops, handle::Command,
-    settings::Settings, status,
+    revoke::Revocation, settings::Settings, status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -64,6 +64,7 @@ pub struct Agent<D, H, S> {
     pub(super) compiled: Arc<Compiled>,
     /// What the kernel is known to hold.
     kernel: Option<Arc<Ruleset>>,
+    pub(super) revocation: Revocation,
     pub(super) trouble: Trouble,
     /// Whether the last changes came together, and more are likely to.
     pub(super) crowded: bool,
@@ -75,6 +76,7 @@ pub struct Agent<D, H, S> {
 pub(super) struct Trouble {
     kernel: Option<String>,
     pub(super) disk: Option<String>,
+    pub(super) flows: Option<String>,
     tries: u32,
     /// When to try again; set by the first look at the trouble.
     next: Option<Instant>,
@@ -82,7 +84,8 @@ pub(super) struct Trouble {
 
 impl Trouble {
     pub(super) fn text(&self) -> Option<String> {
-        self.kernel.clone().or_else(|| self.disk.clone())
+        let all = [&self.kernel, &self.disk, &self.flows];
+        all.into_iter().flatten().next().cloned()
     }
 
     /// When to try again. Commands that come meanwhile don't put it off.
@@ -127,6 +130,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             numbering: Numbering::default(),
             compiled: Arc::default(),
             kernel: None,
+            revocation: Revocation::default(),
             trouble: Trouble::default(),
             crowded: false,
             drifts: Drifts::default(),
@@ -215,6 +219,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     pub(super) async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
+        // After a failure it may have been in force for a moment.
+        self.revocation.advance(&plan);
         self.kernel = done.is_ok().then(|| Arc::clone(&plan.to));
         if done.is_ok() {
             self.trouble.kernel = None;
@@ -249,7 +255,20 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             warn!(%error, "the rules could not be changed and are replaced");
             self.restore().await;
         }
+        self.revoke().await;
         self.publish();
+    }
+
+    /// Cuts the flows that what is in force and acknowledged doesn't allow any more; says
+    /// how many. What fails is tried again, and makes the agent unhealthy until it succeeds.
+    pub(super) async fn revoke(&mut self) -> u64 {
+        if self.kernel.is_none() {
+            return 0;
+        }
+        let desired = &self.saved.desired;
+        let (cut, trouble) = self.revocation.cut(&mut self.dataplane, desired).await;
+        self.trouble.flows = trouble;
+        cut
     }
 
     pub(super) fn failed(&mut self, error: &DataplaneError) {

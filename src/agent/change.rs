@@ -127,12 +127,13 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return;
         }
         let refused = match self.make(draft, None).await {
-            Ok(()) => {
+            Ok(flows_cut) => {
                 let view = self.publish();
                 for (_, reply, summary) in accepted {
                     let applied = Applied {
                         summary,
                         plan: Vec::new(),
+                        flows_cut,
                         view: Arc::clone(&view),
                     };
                     answer(reply, Ok(applied));
@@ -163,6 +164,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return Ok(Applied {
                 summary: Summary::default(),
                 plan: Vec::new(),
+                flows_cut: 0,
                 view: Arc::clone(&self.view.borrow()),
             });
         }
@@ -178,13 +180,15 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return Ok(Applied {
                 summary,
                 plan,
+                flows_cut: 0,
                 view,
             });
         }
-        self.make(draft, change.generation).await?;
+        let flows_cut = self.make(draft, change.generation).await?;
         Ok(Applied {
             summary,
             plan: Vec::new(),
+            flows_cut,
             view: self.publish(),
         })
     }
@@ -212,12 +216,13 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         }
     }
 
-    /// Puts a draft in force: in the kernel, then on disk.
+    /// Puts a draft in force: in the kernel, then on disk; then cuts the flows that it
+    /// doesn't allow, and says how many.
     async fn make(
         &mut self,
         draft: Draft,
         generation: Option<crate::model::Generation>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<u64, ApplyError> {
         let mut numbering = self.numbering.clone();
         let compiled = self.compiled.next(&draft.desired, &mut numbering);
         self.program(&compiled).await?;
@@ -225,10 +230,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
         self.numbering = numbering;
         self.compiled = Arc::new(compiled);
+        let flows_cut = self.revoke().await;
         let generation = self.saved.generation.as_ref().map(|g| g.number);
         let nics = self.saved.desired.nics.len();
         info!(revision = self.saved.revision, generation, nics, "applied");
-        Ok(())
+        Ok(flows_cut)
     }
 
     /// Puts a change in force. Where the kernel refuses, what was acknowledged is put
@@ -239,6 +245,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         };
         error!(%error, "a change was not programmed");
         self.restore().await;
+        self.revoke().await;
         self.publish();
         Err(ApplyError::Unavailable(error.to_string()))
     }
@@ -263,6 +270,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             self.failed(&error);
         }
+        self.revoke().await;
         self.publish();
         ApplyError::Unavailable(cause.to_string())
     }

@@ -26,6 +26,8 @@ pub struct Applied {
     pub summary: Summary,
     /// With `dry_run`: the transaction as nft text, a line each.
     pub plan: Vec<String>,
+    /// How many live flows were cut because nothing allows them any more (S7).
+    pub flows_cut: u64,
     /// What is in force now; with `dry_run`, what would be.
     pub view: Arc<View>,
 }

@@ -12,10 +12,10 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{Dataplane, DataplaneError, Dropped, Tampering, exec, exec::ExecError};
-use crate::ruleset::{Object, Plan, Ruleset, name};
+use super::{Dataplane, DataplaneError, Dropped, Tampering, conntrack, exec, exec::ExecError};
+use crate::ruleset::{Cut, Flow, Object, Pardon, Plan, Ruleset, Selector, name};
 
 mod batch;
 mod element;
@@ -24,6 +24,7 @@ mod json;
 mod listing;
 mod monitor;
 mod probe;
+mod revoked;
 mod rule;
 pub mod skeleton;
 
@@ -50,6 +51,8 @@ pub struct Nft {
     ports_behind: bool,
     /// Who else changes our tables, where that is followed.
     monitor: Option<Monitor>,
+    /// Whether the kernel may keep flows that were cut from coming back.
+    revoked: bool,
 }
 
 impl Nft {
@@ -61,6 +64,7 @@ impl Nft {
             programmed: Arc::default(),
             ports_behind: true,
             monitor: None,
+            revoked: true,
         }
     }
 
@@ -114,11 +118,28 @@ impl Nft {
                 self.change(&["-j", "-f", "-"], &document).await
             }
             Some(_) | None => {
-                let text = self.rules_text(plan);
+                let text = self.rules_text(plan) + &self.kept(plan).await;
                 self.change(&["-f", "-"], &text).await
             }
         };
         done.map(|_| ()).map_err(failed)
+    }
+
+    /// What keeps flows that were cut from coming back outlives a replacement of our tables.
+    async fn kept(&self, plan: &Plan) -> String {
+        if plan.from.is_some() || plan.to.is_empty() {
+            return String::new();
+        }
+        match self.revoked().await {
+            Ok(all) => {
+                let all: Vec<_> = all.into_iter().map(|(element, _)| element).collect();
+                revoked::edits(self.parameters.placement.family(), &[], &all)
+            }
+            Err(error) => {
+                warn!(%error, "flows that were cut may come back");
+                String::new()
+            }
+        }
     }
 
     /// Replaces the table of the guests' ports. A port may be gone by now: its removal
@@ -164,6 +185,94 @@ impl Nft {
             .map_err(|error| DataplaneError::Unreadable(error.to_string()))
     }
 
+    /// What keeps flows that were cut from coming back. Nothing where our tables are missing.
+    async fn revoked(&self) -> Result<Vec<(revoked::Element, Flow)>, DataplaneError> {
+        let mut all = Vec::new();
+        if !self.revoked
+            || !self
+                .our_families()
+                .await?
+                .contains(&self.parameters.placement.family())
+        {
+            return Ok(all);
+        }
+        for set in revoked::sets() {
+            let args = [
+                "-j",
+                "-n",
+                "-p",
+                "list",
+                "set",
+                self.parameters.placement.family(),
+                name::TABLE,
+                set,
+            ];
+            // A table of an older version has no such sets.
+            match self.run(&args, "").await {
+                Ok(text) => all.extend(revoked::parse(set, &text, &self.programmed)?),
+                Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {}
+                Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether a guest's groups judge what the host itself sends to it (S6).
+    fn host_is_judged(&self) -> bool {
+        self.parameters.placement == Placement::Bridge
+    }
+
+    /// Cuts flows: first what keeps them from coming back, then the flows themselves.
+    async fn cut_flows(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        let left = |reason: String| DataplaneError::FlowsLeft { cut: 0, reason };
+        let mut entries = Vec::new();
+        let mut add = Vec::new();
+        if !cut.suspects.is_empty() {
+            let selector = Selector::new(cut, self.host_is_judged());
+            let found = conntrack::find(|flow| selector.cuts(flow)).await;
+            entries = found.map_err(|error| left(error.to_string()))?;
+            for entry in &entries {
+                let bridges = selector.bridges(&entry.flow);
+                add.extend(
+                    bridges
+                        .iter()
+                        .filter_map(|b| revoked::element(b, &entry.flow)),
+                );
+            }
+            add.sort();
+            add.dedup();
+        }
+        let mut remove = Vec::new();
+        if cut.widened && self.revoked {
+            let all = self
+                .revoked()
+                .await
+                .map_err(|error| left(error.to_string()))?;
+            self.revoked = !all.is_empty();
+            let pardon = Pardon::new(&cut.to, self.host_is_judged());
+            let allowed = all.into_iter().filter(|(_, flow)| pardon.allows(flow));
+            remove.extend(allowed.map(|(element, _)| element));
+            remove.retain(|element| add.binary_search(element).is_err());
+        }
+        let text = revoked::edits(self.parameters.placement.family(), &remove, &add);
+        if !text.is_empty() {
+            self.revoked = true;
+            let done = self.change(&["-f", "-"], &text).await;
+            done.map_err(|error| left(error.to_string()))?;
+        }
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let (cut, done) = conntrack::delete(&entries).await;
+        match done {
+            Ok(()) => Ok(cut),
+            Err(error) => Err(DataplaneError::FlowsLeft {
+                cut,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     async fn our_families(&self) -> Result<Vec<&'static str>, DataplaneError> {
         let tables = self.read(&["list", "tables"]).await?;
         let ours = |family: &&&str| {
@@ -191,6 +300,10 @@ impl Dataplane for Nft {
             self.ports().await?;
         }
         Ok(())
+    }
+
+    async fn cut(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        self.cut_flows(cut).await
     }
 
     fn preview(&self, plan: &Plan) -> Vec<String> {

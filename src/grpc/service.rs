@@ -65,6 +65,7 @@ impl SecurityGroupAgent for Service {
                 .collect(),
             summary: Some(convert::summary(&applied.summary)),
             plan: applied.plan,
+            flows_cut: applied.flows_cut,
         }))
     }
 
@@ -93,6 +94,7 @@ impl SecurityGroupAgent for Service {
             nics_not_active: not_active(view),
             summary: Some(convert::summary(&applied.summary)),
             plan: applied.plan,
+            flows_cut: applied.flows_cut,
         }))
     }
 

@@ -398,7 +398,7 @@ fn another_interface_of_the_name_must_not_have_lost_the_guests_mac() {
     desired.nics.insert(nic.id.clone(), Arc::new(nic));
     let mut numbering = Numbering::default();
     let mut state = |lines: &str| {
-        let compiled = compile(&desired, &host(lines), &mut numbering);
+        let compiled = compile(&desired, &Arc::new(host(lines).into()), &mut numbering);
         compiled.outcomes[&"a".parse().unwrap()].state.clone()
     };
     let first = "bridge br0\nport tap0 fe:b2:00:00:00:01 br0";

@@ -93,6 +93,8 @@ reasons! {
     StageSkipped = 20, "stage-skipped", Skipped, "S1";
     /// More new flows, or more flows, than a NIC may have.
     FlowLimit = 21, "flow-limit", Groups, "S8";
+    /// It would begin anew, from the other end, a flow that was cut.
+    Revoked = 22, "revoked", Groups, "S7";
 }
 
 impl Reason {

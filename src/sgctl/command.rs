@@ -191,7 +191,8 @@ impl<W: Write> Session<'_, W> {
         self.show(&answer, "ApplyResponse", |answer, colour| {
             let counters = (answer.revision, answer.generation);
             let plan = dry_run.then_some(answer.plan.as_slice());
-            render::outcome(counters, answer.summary, plan) + &render::states(&answer.nics, colour)
+            render::outcome(counters, answer.summary, plan, answer.flows_cut)
+                + &render::states(&answer.nics, colour)
         })
     }
 
@@ -204,7 +205,7 @@ impl<W: Write> Session<'_, W> {
             let counters = (answer.revision, answer.generation);
             let plan = dry_run.then_some(answer.plan.as_slice());
             let states = render::states(&answer.nics_not_active, colour);
-            render::outcome(counters, answer.summary, plan) + &states
+            render::outcome(counters, answer.summary, plan, answer.flows_cut) + &states
         })
     }
 

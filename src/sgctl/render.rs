@@ -16,13 +16,19 @@ pub(super) fn outcome(
     (revision, generation): (u64, Option<u64>),
     summary: Option<pb::ChangeSummary>,
     plan: Option<&[String]>,
+    flows_cut: u64,
 ) -> String {
     let changes = changes(&summary.unwrap_or_default());
     let Some(lines) = plan else {
         let generation = generation
             .map(|n| format!(", generation {n}"))
             .unwrap_or_default();
-        return format!("{changes} (revision {revision}{generation})\n");
+        let cut = match flows_cut {
+            0 => String::new(),
+            1 => "1 live flow was cut\n".to_owned(),
+            n => format!("{n} live flows were cut\n"),
+        };
+        return format!("{changes} (revision {revision}{generation})\n{cut}");
     };
     let mut text = format!("would change: {changes}\n");
     for line in lines {

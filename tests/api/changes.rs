@@ -309,3 +309,63 @@ async fn a_change_counts_though_nobody_waits_for_its_answer() {
     let held = world.kernel.ruleset.borrow().clone();
     assert_eq!(held.map(|held| Arc::clone(&held).nics.len()), Some(0));
 }
+
+// ---- S7: what is cut, seen from the fake kernel, which cuts one flow for each suspect
+
+const SERVER: &str = "
+groups:
+  - {id: s, rules: [{direction: DIRECTION_INGRESS, protocol: PROTOCOL_TCP, remote: {anyone: true}}]}
+nics:
+  - {id: n, mac: '06:00:00:00:00:02', interfaces: [{name: vnet1}], group_ids: [s]}";
+
+const NO_RULES: &str = "groups: [{id: s}]";
+
+/// How many suspects each request since the last look had.
+fn suspects(world: &mut World) -> Vec<usize> {
+    let cuts = world.kernel.cuts.borrow_and_update();
+    cuts.iter().map(|cut| cut.suspects.len()).collect()
+}
+
+#[tokio::test]
+async fn only_what_takes_something_away_looks_at_the_flows() {
+    let mut world = World::start().await;
+    assert_eq!(world.apply(SERVER).await.unwrap().flows_cut, 0);
+    world.apply(OWNER).await.unwrap();
+    world
+        .apply("members: [{group_id: g, add: [{address: '2001:db8::9'}]}]")
+        .await
+        .unwrap();
+    assert!(suspects(&mut world).iter().all(|n| *n == 0), "only added");
+}
+
+#[tokio::test]
+async fn an_answer_says_how_many_flows_were_cut() {
+    let mut world = World::start().await;
+    world.apply(SERVER).await.unwrap();
+    assert_eq!(world.apply(NO_RULES).await.unwrap().flows_cut, 1);
+    assert_eq!(world.apply(SERVER).await.unwrap().flows_cut, 0);
+    assert_eq!(world.apply("remove_nics: [n]").await.unwrap().flows_cut, 1);
+}
+
+#[tokio::test]
+async fn flows_that_cannot_be_cut_make_the_agent_unhealthy_until_they_are() {
+    let mut world = World::start().await;
+    world.apply(SERVER).await.unwrap();
+    world.kernel.flows_stay.send_replace(true);
+    assert_eq!(world.apply(NO_RULES).await.unwrap().flows_cut, 0);
+    let unhealthy = |status: pb::GetStatusResponse| format!("{status:?}").contains("may live on");
+    assert!(unhealthy(world.status().await));
+    // A change that has nothing to do with it does not make it forgotten.
+    world.apply("groups: [{id: h}]").await.unwrap();
+    assert!(unhealthy(world.status().await));
+    world.kernel.flows_stay.send_replace(false);
+    let started = tokio::time::Instant::now();
+    while unhealthy(world.status().await) {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "not tried again"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*suspects(&mut world).last().unwrap(), 1);
+}

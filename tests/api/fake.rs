@@ -12,7 +12,7 @@ use sgagent::{
     dataplane::{Dataplane, DataplaneError, Dropped, Tampering, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
-    ruleset::{NicNumber, Object, Plan, Reason, Ruleset},
+    ruleset::{Cut, NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::{mpsc, watch};
@@ -37,6 +37,10 @@ pub(crate) struct Kernel {
     /// Transactions that it carried out.
     pub(crate) applied: Arc<AtomicUsize>,
     tampering: mpsc::UnboundedSender<Tampering>,
+    /// What was asked to be cut.
+    pub(crate) cuts: watch::Receiver<Vec<Cut>>,
+    /// Whether flows can't be cut.
+    pub(crate) flows_stay: watch::Sender<bool>,
 }
 
 impl Kernel {
@@ -65,6 +69,8 @@ pub(crate) struct FakeDataplane {
     ruleset: watch::Sender<Option<Arc<Ruleset>>>,
     applied: Arc<AtomicUsize>,
     tampering: mpsc::UnboundedReceiver<Tampering>,
+    cuts: watch::Sender<Vec<Cut>>,
+    flows_stay: watch::Receiver<bool>,
 }
 
 impl FakeDataplane {
@@ -73,11 +79,15 @@ impl FakeDataplane {
         let (ruleset, _) = watch::channel(None);
         let applied = Arc::new(AtomicUsize::new(0));
         let (tamper, tampering) = mpsc::unbounded_channel();
+        let (cuts, cuts_seen) = watch::channel(Vec::new());
+        let (flows_stay, staying) = watch::channel(false);
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
             applied: Arc::clone(&applied),
             tampering: tamper,
+            cuts: cuts_seen,
+            flows_stay,
         };
         (
             Self {
@@ -85,6 +95,8 @@ impl FakeDataplane {
                 ruleset,
                 applied,
                 tampering,
+                cuts,
+                flows_stay: staying,
             },
             kernel,
         )
@@ -117,6 +129,16 @@ impl Dataplane for FakeDataplane {
         self.ruleset.send_replace(Some(Arc::clone(&plan.to)));
         self.applied.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// A flow for each suspect.
+    async fn cut(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
+        self.cuts.send_modify(|cuts| cuts.push(cut.clone()));
+        if *self.flows_stay.borrow() {
+            let reason = "made to fail".to_owned();
+            return Err(DataplaneError::FlowsLeft { cut: 0, reason });
+        }
+        Ok(cut.suspects.len() as u64)
     }
 
     fn preview(&self, plan: &Plan) -> Vec<String> {

@@ -106,18 +106,7 @@ impl World {
         let tcp = Listener::tcp("[::1]:0".parse().unwrap()).await.unwrap();
         let address = tcp.address().unwrap();
         let listeners = vec![Listener::unix(&socket).await.unwrap(), tcp];
-        let started = Instant::now();
-        let options = ServeOptions {
-            max_message_octets: MESSAGE_OCTETS,
-            started,
-            limits,
-            flow_table: || {
-                Some(FlowTable {
-                    entries: 3,
-                    maximum: 1_000,
-                })
-            },
-        };
+        let options = options(limits);
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
@@ -250,6 +239,19 @@ pub(crate) async fn connect(socket: PathBuf) -> Channel {
     });
     let endpoint = Endpoint::from_static("http://localhost");
     endpoint.connect_with_connector(connect).await.unwrap()
+}
+
+fn options(limits: Limits) -> ServeOptions {
+    let flow_table = || {
+        let (entries, maximum) = (3, 1_000);
+        Some(FlowTable { entries, maximum })
+    };
+    ServeOptions {
+        max_message_octets: MESSAGE_OCTETS,
+        started: Instant::now(),
+        limits,
+        flow_table,
+    }
 }
 
 fn policy() -> HostPolicy {

@@ -100,8 +100,13 @@ pub(crate) struct HostSocket {
 impl HostSocket {
     /// Sends a datagram out of br0.
     pub(crate) fn send(&self, to: Ipv6Addr, port: u16) {
+        self.try_send(to, port).unwrap();
+    }
+
+    /// The same where a rule of the host may drop it, which its sender is told.
+    pub(crate) fn try_send(&self, to: Ipv6Addr, port: u16) -> std::io::Result<usize> {
         let to = SocketAddrV6::new(to, port, 0, self.index);
-        self.socket.send_to(b"from the host", to).unwrap();
+        self.socket.send_to(b"from the host", to)
     }
 
     /// The sources of what has come: a frame is in the socket before its sender goes on.

@@ -202,6 +202,7 @@ pub(crate) trait ChangeExt: Sized {
     fn nic(self, nic: pb::Nic) -> Self;
     fn group(self, group: pb::Group) -> Self;
     fn member(self, group: &str, address: &str, delegated: &[&str]) -> Self;
+    fn remove_member(self, group: &str, address: &str) -> Self;
     fn remove_nic(self, machine: Machine) -> Self;
 }
 
@@ -221,6 +222,10 @@ impl ChangeExt for pb::ApplyRequest {
             delegated_prefixes,
         };
         delta(&mut self, group).add.push(member);
+        self
+    }
+    fn remove_member(mut self, group: &str, address: &str) -> Self {
+        delta(&mut self, group).remove.push(address.to_owned());
         self
     }
     fn remove_nic(mut self, machine: Machine) -> Self {

@@ -45,6 +45,16 @@ fn nic_that_is_added_works_and_one_that_is_removed_is_closed() {
 }
 
 #[test]
+fn s7_removing_a_nic_cuts_its_flows() {
+    let mut net = standard().start();
+    connect(&mut net, C, 40000);
+    net.apply(change().remove_nic(C));
+    net.blocked(&data(C, 40000), C);
+    net.apply(change().nic(nic(C)));
+    net.blocked(&data(C, 40000), C);
+}
+
+#[test]
 fn nic_can_be_given_another_address() {
     let mut net = standard().start();
     net.dropped(&C.to(STRANGER).src(OTHER).ping());
@@ -66,6 +76,20 @@ fn delegated_prefix_can_be_taken_away() {
     }));
     net.dropped(&from_prefix);
     net.passes(&A.to(STRANGER).ping(), R);
+}
+
+#[test]
+fn s7_taking_a_rule_away_cuts_the_flows_that_it_alone_allowed() {
+    let ssh = allow_in(Protocol::Tcp).port(22);
+    let plan = plan().nic(nic(A).groups(&["g"]));
+    let both = group("g", &[allow_in(Protocol::Tcp).port(443), ssh.clone()]);
+    let mut net = plan.group(both).start();
+    connect(&mut net, A, 40000);
+    net.passes(&inbound(A).syn(40001, 22), A);
+    net.apply(change().group(group("g", &[ssh])));
+    net.blocked(&data(A, 40000), A);
+    net.blocked(&inbound(A).syn(40002, 443), A);
+    net.passes(&inbound(A).syn(40003, 22), A);
 }
 
 #[test]
@@ -121,6 +145,27 @@ fn member_that_is_added_gets_in() {
     net.apply(change().member("peers", &STRANGER.to_string(), &[]));
     net.passes(&inbound(A).syn(40001, 443), A);
     net.passes(&inbound(A).src(OTHER).syn(40001, 443), A);
+}
+
+#[test]
+fn s7_member_that_is_removed_is_cut_off() {
+    let mut net = peers();
+    net.apply(change().member("peers", &STRANGER.to_string(), &[]));
+    connect(&mut net, A, 40000);
+    net.apply(change().remove_member("peers", &STRANGER.to_string()));
+    net.blocked(&inbound(A).syn(40001, 443), A);
+    net.blocked(&data(A, 40000), A);
+    net.passes(&inbound(A).src(OTHER).syn(40001, 443), A);
+}
+
+#[test]
+fn s7_nic_that_leaves_a_group_is_cut_off() {
+    let mut net = standard().start();
+    connect(&mut net, C, 40000);
+    net.apply(change().nic(nic(C)));
+    net.blocked(&data(C, 40000), C);
+    net.blocked(&inbound(C).syn(40001, 443), C);
+    net.passes(&inbound(B).syn(40001, 443), B);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::revoked::Listed;
 use crate::{
     dataplane::{DataplaneError, Dropped},
     ruleset::{NicNumber, Reason, Ruleset, name::NUMBER_MASK},
@@ -110,6 +111,52 @@ pub(super) fn port_drops(text: &str, ruleset: &Ruleset) -> Result<Vec<Dropped>, 
         });
         if let Some((number, _)) = owner {
             all.push(counter.dropped(*number, Reason::LinkLocalMac));
+        }
+    }
+    Ok(all)
+}
+
+/// The elements of a set of flows that were cut: a bridge, two addresses and one or two
+/// numbers. Without a timeout of its own an element may be printed bare.
+pub(super) fn revoked(text: &str) -> Result<Vec<Listed>, DataplaneError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Found {
+        Whole { elem: Val },
+        Bare(Key),
+    }
+    #[derive(Deserialize)]
+    struct Val {
+        val: Key,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        concat: Vec<Value>,
+    }
+    let wrong = || DataplaneError::Unreadable("nft printed no flow that was cut".to_owned());
+    let mut all = Vec::new();
+    for mut set in objects(text, "set")? {
+        let Some(list) = set.get_mut("elem") else {
+            continue;
+        };
+        let list: Vec<Found> = serde_json::from_value(list.take()).map_err(|e| unreadable(&e))?;
+        for found in list {
+            let (Found::Whole {
+                elem: Val { val: key },
+            }
+            | Found::Bare(key)) = found;
+            let [bridge, source, destination, rest @ ..] = key.concat.as_slice() else {
+                return Err(wrong());
+            };
+            let number = |value: &Value| value.as_u64().and_then(|n| u16::try_from(n).ok());
+            let rest: Option<Vec<_>> = rest.iter().map(number).collect();
+            let word = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
+            all.push((
+                word(bridge).parse().map_err(|_| wrong())?,
+                word(source).parse().map_err(|_| wrong())?,
+                word(destination).parse().map_err(|_| wrong())?,
+                rest.ok_or_else(wrong)?,
+            ));
         }
     }
     Ok(all)

@@ -101,19 +101,48 @@ impl Default for Parameters {
     }
 }
 
+/// What the stateful stage calls things by, where the placements differ.
+struct Words {
+    /// The bridge that a packet came by.
+    bridge: &'static str,
+    /// The bridge that it goes to.
+    to_bridge: &'static str,
+    /// The chain that looks whether a delivered packet would revive a flow that was cut.
+    revoked_delivered: &'static str,
+    /// What becomes of a packet that would and of which no bridge is known that it came by.
+    revoked_for_guest: &'static str,
+}
+
+impl Placement {
+    fn words(self) -> Words {
+        match self {
+            Self::Bridge => Words {
+                bridge: "meta ibrname",
+                to_bridge: "meta obrname",
+                revoked_delivered: "revoked_to_guest",
+                revoked_for_guest: "drop_revoked",
+            },
+            Self::BrNetfilter => Words {
+                bridge: "iifname",
+                to_bridge: "oifname",
+                revoked_delivered: "revoked",
+                revoked_for_guest: "host_revoked",
+            },
+        }
+    }
+}
+
 /// The skeleton as nft text.
 pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
     let placement = parameters.placement;
+    let words = placement.words();
     let groups = fill(
         GROUPS,
         &[
-            (
-                "bridge",
-                match placement {
-                    Placement::Bridge => "meta ibrname",
-                    Placement::BrNetfilter => "iifname",
-                },
-            ),
+            ("bridge", words.bridge),
+            ("to_bridge", words.to_bridge),
+            ("revoked_delivered", words.revoked_delivered),
+            ("revoked_for_guest", words.revoked_for_guest),
             ("flow_count_set", flow_count_set(parameters.max_flows)),
             ("flow_count_rule", &flow_count_rule(parameters.max_flows)),
             ("flows_per_second", &parameters.flows_per_second.to_string()),
