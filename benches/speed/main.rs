@@ -32,6 +32,7 @@ mod daemon;
 mod hosts;
 mod memory;
 #[path = "../../tests/support/namespace.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
 mod namespace;
 mod packets;
 mod sender;

@@ -83,7 +83,7 @@ pub(crate) fn group(i: usize) -> pb::Group {
             ),
             0 => (pb::Protocol::Tcp, (443, 443), anyone()),
             1 => (pb::Protocol::Tcp, (first, first + 9), group_of(i)),
-            _ if k % 2 == 0 => (pb::Protocol::Tcp, (first, first), prefix(k)),
+            _ if k.is_multiple_of(2) => (pb::Protocol::Tcp, (first, first), prefix(k)),
             _ => (pb::Protocol::Udp, (first, first + 9), prefix(k)),
         };
         pb::Rule {

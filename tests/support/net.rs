@@ -257,6 +257,16 @@ impl Net {
         }
     }
 
+    /// As [`Self::passes`]; but the bridge's own tracking cuts what it has joined to the size of
+    /// its largest piece, and loses what would be less than any path has room for
+    /// (`nf_br_ip6_fragment`, net/ipv6/netfilter.c).
+    pub(crate) fn passes_in_a_small_fragment(&mut self, wire: &impl Wire, to: Machine) {
+        match placement() {
+            Placement::BrNetfilter => self.passes(wire, to),
+            Placement::Bridge => self.dropped(wire),
+        }
+    }
+
     /// Nothing of it may come out at `to`.
     pub(crate) fn blocked(&mut self, wire: &impl Wire, to: Machine) {
         let arrived = self.arrivals(wire).remove(to.port).unwrap_or_default();

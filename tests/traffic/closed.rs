@@ -175,7 +175,7 @@ fn unmanaged_bridge_is_left_alone() {
     net.passes(&first.to(B.ip).ping().tagged(0x8100, 5), second);
     net.passes(&first.to(B.ip).src(STRANGER).routing(0, 1).ping(), second);
     net.passes(&first.to(B.ip).tcp(1, 2, 18), second);
-    net.passes(&first.claims(R.ll).atomic(), second);
+    net.passes_in_a_small_fragment(&first.claims(R.ll).atomic(), second);
     net.passes(&arp(first), second);
     let raw = first.to(B.ip).echo(128, 1, 2000).cut(1, &[1440]);
     let arrived = net.arrivals(&raw);

@@ -136,8 +136,14 @@ fn survives(offset: usize) {
         stop.store(true, Ordering::Relaxed);
         (sent.join().unwrap(), exchanged)
     });
-    assert!(sent > 20 * 5000, "the flood was {sent} fragments only");
-    assert!(exchanged > 100, "B sent {exchanged} pings only");
+    // Where all is slow the memory is not filled, and the two have to get on all the same.
+    let (least, pings) = if slowness() == 1 {
+        (20 * 5000, 100)
+    } else {
+        (1000, 5)
+    };
+    assert!(sent > least, "the flood was {sent} fragments only");
+    assert!(exchanged > pings, "B sent {exchanged} pings only");
 }
 
 /// Sends until stopped, at an even pace; returns how many.

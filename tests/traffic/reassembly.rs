@@ -146,7 +146,8 @@ fn g14_legitimate_fragments_pass_whatever_their_sizes() {
             .cut(5, &[1440, 1440]),
         B,
     );
-    net.passes(&A.to(STRANGER).ping().atomic(), R);
+    net.passes(&A.to(STRANGER).echo(128, 6, 1300).atomic(), R);
+    net.passes_in_a_small_fragment(&A.to(STRANGER).ping().atomic(), R);
     net.passes(
         &R.to(A.ip)
             .src(STRANGER)

@@ -6,6 +6,7 @@ use crate::support::net::Net;
 use crate::support::packet::Wire as _;
 use crate::support::plan::{Bridge, Plan, standard};
 use crate::support::who::{A, B, Machine, R, ip};
+use sgagent::pb;
 
 const A9: Machine = A.at("vnet8");
 const B9: Machine = B.at("vnet9");
@@ -44,6 +45,21 @@ fn snoops(net: &Net, bridge: &str) -> bool {
     )) == "1"
 }
 
+/// Whether a port's groups have a limit: since Linux 6.3, and the agent has to know.
+fn ports_are_limited(net: &Net) -> bool {
+    let request = pb::GetStatusRequest {};
+    let status = net
+        .agent
+        .call(async |mut client| client.get_status(request).await)
+        .unwrap();
+    let says = |text: &String| text.contains("no limit for multicast groups");
+    let limited = !status.limitations.iter().any(says);
+    let mut version = status.kernel_version.split(['.', '-']);
+    let mut number = || version.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    assert_eq!(limited, (number(), number()) >= (6, 3));
+    limited
+}
+
 #[test]
 fn g16_flood_of_groups_does_not_turn_snooping_off() {
     let mut net = snooping().start();
@@ -57,7 +73,12 @@ fn g16_flood_of_groups_does_not_turn_snooping_off() {
         "the attack works where nobody stops it"
     );
     flood(&net, A);
-    assert!(snoops(&net, "br0"));
+    let limited = ports_are_limited(&net);
+    assert_eq!(snoops(&net, "br0"), limited);
+    if !limited {
+        // Nothing but the rate, which this test raised, stops it there; GetStatus says so.
+        return;
+    }
     net.passes(&stream, B);
     net.arrivals(&B.joins(&[ip("ff05::c")]));
     net.passes(&R.to(ip("ff05::c")).src(R.ip).udp(5000, 5001), B);

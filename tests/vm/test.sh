@@ -28,8 +28,9 @@ traffic=$(program traffic)
 link=$(program link)
 [[ -x $traffic && -x $link ]] || { echo "vm: the tests were not built" >&2; exit 1; }
 
-# What a host has loaded before any agent. What the agent asks for, the kernel loads.
-modules='tun bridge'
+# What the tests find on any host. What the agent asks for, bridge connection tracking too, the
+# kernel loads.
+modules='tun bridge nf_conntrack'
 [[ $placement == bridge ]] || modules+=' br_netfilter'
 
 # shellcheck disable=SC2016 # expanded in the machine
