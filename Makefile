@@ -28,6 +28,13 @@ test-vm: ## Run the kernel's tests on a stock Debian kernel, emulated (slow; PLA
 	tests/setup.sh --vm
 	tests/vm/test.sh $(PLACEMENT)
 
+# ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
+.PHONY: mutants
+mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about half an hour)
+	cargo test --no-run --test traffic
+	cargo build --bins
+	tests/run.sh python3 tests/mutants/run.py --only '$(ONLY)'
+
 # BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
 .PHONY: bench
 bench: setup ## Measure side by side what packets and changes cost (about 10 minutes once built)

@@ -114,7 +114,7 @@ impl Fragment {
         for length in &ruleset.lengths.source {
             let (map, mask) = (name::bound_prefix(*length), mask(*length));
             source.push(format!(
-                "meta mark set iifname . ether saddr . (ip6 saddr & {mask}) map @{map} accept"
+                "meta mark set iifname . ether saddr . (ip6 saddr & {mask}) map @{map} goto mark_doubtful"
             ));
             destination.push(format!(
                 "meta mark set oifname . ether daddr . (ip6 daddr & {mask}) map @{map} \
