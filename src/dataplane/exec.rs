@@ -7,6 +7,8 @@ use std::{ffi::OsStr, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Child,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -51,32 +53,70 @@ pub async fn run<S: AsRef<OsStr>>(
     input: &str,
     limit: Duration,
 ) -> Result<String, ExecError> {
-    run_known(program, args, input, limit, |_| {}).await
+    let (child, command) = start(program, args)?;
+    finish(child, command, input, limit).await
 }
 
-/// [`run`], telling the program's PID as soon as it has one.
-pub async fn run_known<S: AsRef<OsStr>>(
+/// A program that runs on whether anybody waits for its end or not.
+#[derive(Debug)]
+pub struct Running {
+    /// Its PID.
+    pub pid: Option<u32>,
+    end: JoinHandle<Result<String, ExecError>>,
+}
+
+impl Running {
+    /// What it wrote on stdout. May be dropped and asked again until it has answered.
+    pub async fn end(&mut self) -> Result<String, ExecError> {
+        let ended = (&mut self.end).await;
+        ended.unwrap_or_else(|stopped| {
+            Err(ExecError::Start {
+                command: "the program's task".to_owned(),
+                source: std::io::Error::other(stopped),
+            })
+        })
+    }
+}
+
+/// Starts a program that has so long to finish.
+pub fn spawn<S: AsRef<OsStr>>(
     program: &str,
     args: &[S],
-    input: &str,
+    input: String,
     limit: Duration,
-    known: impl FnOnce(u32),
-) -> Result<String, ExecError> {
+) -> Result<Running, ExecError> {
+    let (child, command) = start(program, args)?;
+    let pid = child.id();
+    let end = tokio::spawn(async move { finish(child, command, &input, limit).await });
+    Ok(Running { pid, end })
+}
+
+fn start<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<(Child, String), ExecError> {
     let command = command_line(program, args);
-    let start = |source| ExecError::Start {
-        command: command.clone(),
-        source,
-    };
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let mut child = tokio::process::Command::new(program)
+    let child = tokio::process::Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
-        .map_err(start)?;
-    child.id().map(known);
+        .spawn();
+    match child {
+        Ok(child) => Ok((child, command)),
+        Err(source) => Err(ExecError::Start { command, source }),
+    }
+}
+
+async fn finish(
+    mut child: Child,
+    command: String,
+    input: &str,
+    limit: Duration,
+) -> Result<String, ExecError> {
+    let start = |source| ExecError::Start {
+        command: command.clone(),
+        source,
+    };
     let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {

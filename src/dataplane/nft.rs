@@ -115,14 +115,14 @@ impl Nft {
             Some((remove, add)) if plan.from.is_some() => {
                 let document = json::document(remove, add)
                     .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
-                self.change(&["-j", "-f", "-"], &document).await
+                self.change(&["-j", "-f", "-"], document).await
             }
             Some(_) | None => {
                 let text = self.rules_text(plan) + &self.kept(plan).await;
-                self.change(&["-f", "-"], &text).await
+                self.change(&["-f", "-"], text).await
             }
         };
-        done.map(|_| ()).map_err(failed)
+        done.map_err(failed)
     }
 
     /// What keeps flows that were cut from coming back outlives a replacement of our tables.
@@ -146,8 +146,8 @@ impl Nft {
     /// is an event that brings us here again.
     async fn ports(&mut self) -> Result<(), DataplaneError> {
         let text = skeleton::ports(&self.programmed);
-        match self.change(&["-f", "-"], &text).await {
-            Ok(_) => {
+        match self.change(&["-f", "-"], text).await {
+            Ok(()) => {
                 self.ports_behind = false;
                 Ok(())
             }
@@ -160,19 +160,29 @@ impl Nft {
     }
 
     /// Runs a transaction, and takes note of what others did to our tables meanwhile.
-    async fn change(&mut self, args: &[&str], input: &str) -> Result<String, ExecError> {
-        let mut pid = None;
-        let known = |id| pid = Some(id);
-        let done = exec::run_known(&self.program, args, input, LIMIT, known).await;
-        if let Some(monitor) = &mut self.monitor {
-            let how = match &done {
-                Ok(_) => Ran::Done,
-                Err(ExecError::TimedOut { .. }) => Ran::Killed,
-                Err(ExecError::Start { .. } | ExecError::Failed { .. }) => Ran::Failed,
-            };
-            monitor.ran(pid, how);
-        }
-        done
+    ///
+    /// It is in force when the kernel tells of it. Where elements were deleted, `nft` ends
+    /// some 15 ms later: closing its socket waits for the readers of what is gone
+    /// (`nft_rcv_nl_event`, `net/netfilter/nf_tables_api.c`). That is not waited for.
+    async fn change(&mut self, args: &[&str], input: String) -> Result<(), ExecError> {
+        let mut nft = exec::spawn(&self.program, args, input, LIMIT)?;
+        let Some(monitor) = &mut self.monitor else {
+            return nft.end().await.map(drop);
+        };
+        let pid = nft.pid;
+        let done = tokio::select! {
+            // What nft says counts, where it has ended.
+            biased;
+            done = nft.end() => done,
+            () = monitor.committed(pid) => return Ok(()),
+        };
+        let how = match &done {
+            Ok(_) => Ran::Done,
+            Err(ExecError::TimedOut { .. }) => Ran::Killed,
+            Err(ExecError::Start { .. } | ExecError::Failed { .. }) => Ran::Failed,
+        };
+        monitor.ran(pid, how);
+        done.map(drop)
     }
 
     async fn run(&self, args: &[&str], input: &str) -> Result<String, ExecError> {
@@ -257,7 +267,7 @@ impl Nft {
         let text = revoked::edits(self.parameters.placement.family(), &remove, &add);
         if !text.is_empty() {
             self.revoked = true;
-            let done = self.change(&["-f", "-"], &text).await;
+            let done = self.change(&["-f", "-"], text).await;
             done.map_err(|error| left(error.to_string()))?;
         }
         if entries.is_empty() {
@@ -356,9 +366,6 @@ impl Dataplane for Nft {
         if text.is_empty() {
             return Ok(());
         }
-        self.change(&["-f", "-"], &text)
-            .await
-            .map(|_| ())
-            .map_err(failed)
+        self.change(&["-f", "-"], text).await.map_err(failed)
     }
 }

@@ -76,6 +76,8 @@ pub(super) struct Monitor {
     program: String,
     /// An `nft` of ours that was killed and may have had its way all the same.
     killed: Option<u32>,
+    /// What was told while an `nft` of ours runs, and is not certainly its doing.
+    meanwhile: VecDeque<Event>,
     /// What others did and nobody has asked for yet.
     pending: VecDeque<Tampering>,
 }
@@ -106,6 +108,7 @@ impl Monitor {
             current: Transaction::default(),
             program: base.chars().take(MAX_NAME).collect(),
             killed: None,
+            meanwhile: VecDeque::new(),
             pending: VecDeque::new(),
         })
     }
@@ -122,19 +125,42 @@ impl Monitor {
                     self.judge(event, |one| Some(one.port) == killed);
                 }
                 Received::Much => tokio::task::yield_now().await,
-                Received::Nothing => match self.socket.readable().await {
-                    Ok(mut ready) => ready.clear_ready(),
-                    // Only when the runtime ends.
-                    Err(_) => std::future::pending().await,
-                },
+                Received::Nothing => self.wait().await,
             }
+        }
+    }
+
+    /// Waits until the kernel tells that a transaction of this PID, ours, is in force. May be
+    /// dropped at any time.
+    pub(super) async fn committed(&mut self, pid: Option<u32>) {
+        loop {
+            match self.receive() {
+                Received::Event(Event::Transaction(one)) if Some(one.port) == pid => {
+                    self.killed = None;
+                    for event in std::mem::take(&mut self.meanwhile) {
+                        self.judge(event, |_| false);
+                    }
+                    return;
+                }
+                Received::Event(event) => self.meanwhile.push_back(event),
+                Received::Much => tokio::task::yield_now().await,
+                Received::Nothing => self.wait().await,
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        match self.socket.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            // Only when the runtime ends.
+            Err(_) => std::future::pending().await,
         }
     }
 
     /// Takes in what was told while an `nft` of ours ran: what is not its doing is
     /// tampering. `pid` is its own where it was started.
     pub(super) fn ran(&mut self, pid: Option<u32>, how: Ran) {
-        let mut events = VecDeque::new();
+        let mut events = std::mem::take(&mut self.meanwhile);
         loop {
             match self.receive() {
                 Received::Event(event) => events.push_back(event),
