@@ -26,7 +26,7 @@ fn rename(net: &Net, renames: &[(&str, &str)]) {
 
 /// Waits until a NIC is left out for this reason.
 fn left_out(net: &mut Net, machine: Machine, words: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let status = net.status(machine);
         if status.state() == NicState::Pending && status.reason.contains(words) {
@@ -172,7 +172,7 @@ fn a_moved_interface_is_judged_where_it_is() {
         .start();
     net.namespace.ip_batch("link set vnet0 master br1\n");
     net.moved(A, "br1");
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while net
         .status(A)
         .interfaces
