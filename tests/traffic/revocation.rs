@@ -256,16 +256,21 @@ fn s7_flow_with_the_host_does_not_come_back_from_the_host() {
     assert_eq!(net.host_frames(A).len(), 1);
     let closed = nic(A).egress(DefaultAction::Deny);
     assert_eq!(cut(&mut net, change().nic(closed)), 1);
-    // Where the bridge tracks, the drop is behind the host's own sending; and what the host
-    // begins is then the guest's groups' to judge (S6).
-    let behind = placement() == Placement::Bridge;
-    assert_eq!(socket.try_send(A.ll, 4000).is_ok(), behind);
+    if placement() == Placement::Bridge {
+        // Nothing gets to the guest, but the host's own tracking is before the bridge's: what
+        // the host sends begins the flow anew (README, limits).
+        net.arrivals(&there);
+        assert!(socket.sources().is_empty());
+        socket.send(A.ll, 4000);
+        assert!(net.host_frames(A).is_empty());
+        return;
+    }
+    assert!(socket.try_send(A.ll, 4000).is_err());
     net.arrivals(&there);
     assert!(socket.sources().is_empty());
     assert!(net.host_frames(A).is_empty());
     socket.send(A.ll, 4001);
-    let own = usize::from(!behind);
-    assert_eq!(net.host_frames(A).len(), own, "the host's own");
+    assert_eq!(net.host_frames(A).len(), 1, "the host's own");
     net.apply(change().nic(nic(A)));
     net.arrivals(&there);
     assert_eq!(socket.sources().len(), 1);
@@ -390,7 +395,7 @@ fn s7_paced_flows_through_a_change() {
     let both = group("g", &[by_port, by_prefix.clone()]);
     let mut net = plan().nic(nic(A).groups(&["g"])).group(both).start();
     // Room for all that arrives before it is looked at.
-    net.namespace.command("ip link set vnet0 txqueuelen 100000");
+    net.namespace.command("ip link set vnet0 txqueuelen 20000");
     let packet = |src, from: u16, n: u32| R.to(A.ip).src(src).udp_with(from, 53, &n.to_be_bytes());
     for (src, from) in [(STRANGER, 4000), (OTHER, 4001)] {
         net.passes(&packet(src, from, 0), A);
