@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod grpc;
 pub mod link;
 pub mod model;
+mod netlink;
 pub mod policy;
 pub mod ruleset;
 pub mod sgctl;

@@ -14,11 +14,20 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ("ruleset", &["model"], IO),
     ("policy", &["model", "ruleset"], IO),
     (
+        "netlink",
+        &[],
+        &["tonic", "prost", "nftables", "rtnetlink", "redb"],
+    ),
+    (
         "dataplane",
-        &["model", "ruleset"],
+        &["model", "netlink", "ruleset"],
         &["tonic", "prost", "rtnetlink", "redb"],
     ),
-    ("link", &["model"], &["tonic", "prost", "nftables", "redb"]),
+    (
+        "link",
+        &["model", "netlink"],
+        &["tonic", "prost", "nftables", "redb"],
+    ),
     (
         "store",
         &["model"],

@@ -4,20 +4,21 @@
 //! An entry is deleted by its original tuple, its zone and its id, so that a flow that
 //! has begun anew with the same tuple meanwhile is not the one that goes.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{io, time::Duration};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-};
-use netlink_sys::{AsyncSocket as _, SocketAddr, TokioSocket, protocols::NETLINK_NETFILTER};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer};
+use netlink_sys::{TokioSocket, protocols::NETLINK_NETFILTER};
 use tokio::time::timeout;
 
-use crate::ruleset::Flow;
+use crate::{
+    netlink::{self, DATAGRAM, error_code, invalid, messages, send},
+    ruleset::Flow,
+};
 
 mod message;
 
 pub use message::Entry;
-use message::{entry, error_code, messages, request};
+use message::{entry, request};
 
 /// How long one dump or one round of deletions may take: a hundred thousand flows take a
 /// fraction of a second.
@@ -28,9 +29,6 @@ const DUMPS: usize = 4;
 
 /// Room for what the kernel sends ahead; it cuts this to `net.core.rmem_max`.
 const RECEIVE_BUFFER: i32 = 4 << 20;
-
-/// A datagram of a dump is at most 32 KiB (`netlink_recvmsg` in `net/netlink/af_netlink.c`).
-const DATAGRAM: usize = 64 << 10;
 
 /// How many deletions go out together. Their answers have to fit the receive buffer.
 const TOGETHER: usize = 64;
@@ -43,7 +41,7 @@ const IPCTNL_MSG_CT_DELETE: u8 = 2;
 /// include/uapi/asm-generic/errno-base.h: the flow has ended by itself.
 const ENOENT: i32 = 2;
 
-/// The IPv6 flows that are wanted.
+/// The IPv6 flows that are wanted: all of them, or an error.
 pub async fn find(mut wanted: impl FnMut(&Flow) -> bool + Send) -> io::Result<Vec<Entry>> {
     let socket = open()?;
     let mut found = Vec::new();
@@ -54,10 +52,12 @@ pub async fn find(mut wanted: impl FnMut(&Flow) -> bool + Send) -> io::Result<Ve
             .await
             .map_err(|_| late("the flows could not be read"))??
         {
-            break;
+            return Ok(found);
         }
     }
-    Ok(found)
+    Err(io::Error::other(
+        "the table of flows changes too fast to be read whole",
+    ))
 }
 
 /// Deletes flows. Says how many it deleted itself: those that had ended meanwhile don't
@@ -84,36 +84,17 @@ async fn dump(
     wanted: &mut (impl FnMut(&Flow) -> bool + Send),
     found: &mut Vec<Entry>,
 ) -> io::Result<bool> {
-    let flags = NLM_F_REQUEST | NLM_F_DUMP;
-    send(socket, &request(IPCTNL_MSG_CT_GET, flags, &[])).await?;
-    let mut complete = true;
-    let mut datagram = Vec::with_capacity(DATAGRAM);
-    loop {
-        datagram.clear();
-        poll_fn(|context| socket.poll_recv(context, &mut datagram)).await?;
-        for message in messages(&datagram) {
-            let message = message.map_err(invalid)?;
-            complete &= message.flags() & NLM_F_DUMP_INTR == 0;
-            match message.message_type() {
-                NLMSG_DONE | NLMSG_ERROR => {
-                    return match error_code(&message) {
-                        0 => Ok(complete),
-                        code => Err(io::Error::from_raw_os_error(code)),
-                    };
-                }
-                kind if kind == message::kind(IPCTNL_MSG_CT_NEW) => {
-                    // A flow without what we look at (a protocol's own tuple) is none that
-                    // a rule can speak of by anything but its protocol.
-                    if let Some(entry) = entry(message.payload()).map_err(invalid)?
-                        && wanted(&entry.flow)
-                    {
-                        found.push(entry);
-                    }
-                }
-                _ => {}
-            }
+    let get = request(IPCTNL_MSG_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, &[]);
+    let look = |message: &NetlinkBuffer<&[u8]>| {
+        if message.message_type() == message::kind(IPCTNL_MSG_CT_NEW) {
+            // A flow without what we look at (a protocol's own tuple) is none that a rule
+            // can speak of by anything but its protocol.
+            let entry = entry(message.payload()).map_err(invalid)?;
+            found.extend(entry.filter(|entry| wanted(&entry.flow)));
         }
-    }
+        Ok(())
+    };
+    netlink::dump(socket, &get, look).await
 }
 
 async fn delete_some(socket: &TokioSocket, some: &[Entry], cut: &mut u64) -> io::Result<()> {
@@ -126,8 +107,7 @@ async fn delete_some(socket: &TokioSocket, some: &[Entry], cut: &mut u64) -> io:
     let mut waiting = some.len();
     let mut datagram = Vec::with_capacity(DATAGRAM);
     while waiting > 0 {
-        datagram.clear();
-        poll_fn(|context| socket.poll_recv(context, &mut datagram)).await?;
+        netlink::receive(socket, &mut datagram).await?;
         for message in messages(&datagram) {
             let message = message.map_err(invalid)?;
             if message.message_type() != NLMSG_ERROR {
@@ -144,19 +124,8 @@ async fn delete_some(socket: &TokioSocket, some: &[Entry], cut: &mut u64) -> io:
     Ok(())
 }
 
-async fn send(socket: &TokioSocket, octets: &[u8]) -> io::Result<()> {
-    poll_fn(|context| socket.poll_send(context, octets)).await?;
-    Ok(())
-}
-
 fn open() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
-    let inner = socket.socket_mut();
-    inner.set_rx_buf_sz(RECEIVE_BUFFER)?;
-    inner.bind(&SocketAddr::new(0, 0))?;
-    // From then on nobody but the kernel can send to it.
-    inner.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
+    netlink::open(NETLINK_NETFILTER, 0, RECEIVE_BUFFER)
 }
 
 fn late(what: &str) -> io::Error {
@@ -165,8 +134,4 @@ fn late(what: &str) -> io::Error {
         io::ErrorKind::TimedOut,
         format!("{what} within {seconds} s"),
     )
-}
-
-fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -65,27 +65,6 @@ pub(super) enum Event {
     NoLinkLocal(u32, Ipv6Addr),
 }
 
-/// The messages of one datagram.
-pub(super) fn messages(
-    datagram: &[u8],
-) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let message = NetlinkBuffer::new_checked(rest);
-        rest = match &message {
-            Ok(message) => {
-                let aligned = (message.length() as usize).next_multiple_of(4);
-                rest.get(aligned..).unwrap_or_default()
-            }
-            Err(_) => &[],
-        };
-        Some(message)
-    })
-}
-
 /// What a message says; nothing where it does not concern us.
 pub(super) fn event(message: &NetlinkBuffer<&[u8]>) -> Result<Option<Event>, DecodeError> {
     let body = message.payload();
@@ -307,6 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::netlink::messages;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(4 + value.len()).unwrap();

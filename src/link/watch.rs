@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, future::poll_fn, io, sync::Arc, time::Duration};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, parse_i32,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::AddressMessage,
@@ -18,8 +16,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::message::{Event, event, messages};
-use crate::model::{Interfaces, Link, LinkKind};
+use super::message::{Event, event};
+use crate::{
+    model::{Interfaces, Link, LinkKind},
+    netlink::{self, DATAGRAM, messages},
+};
 
 /// Room for the events of 5,000 interfaces; the kernel cuts it to `net.core.rmem_max`. What does
 /// not fit is lost, and costs a resync.
@@ -27,9 +28,6 @@ pub(super) const RECEIVE_BUFFER: i32 = 32 << 20;
 
 /// `RTNLGRP_LINK` (1) and `RTNLGRP_IPV6_IFADDR` (9) of include/uapi/linux/rtnetlink.h, as bits.
 const GROUPS: u32 = 1 << 0 | 1 << 8;
-
-/// A datagram is at most 32 KiB (`netlink_recvmsg` in `net/netlink/af_netlink.c`).
-const DATAGRAM: usize = 64 << 10;
 
 /// How many datagrams may be applied before a snapshot is published and other tasks get a
 /// turn, on a host where events never cease.
@@ -291,43 +289,17 @@ async fn dump_once(
     request.finalize();
     let mut octets = vec![0; request.buffer_len()];
     request.serialize(&mut octets);
-    poll_fn(|context| socket.poll_send(context, &octets)).await?;
-    let mut complete = true;
-    let mut datagram = Vec::with_capacity(DATAGRAM);
-    loop {
-        datagram.clear();
-        poll_fn(|context| socket.poll_recv(context, &mut datagram)).await?;
-        for message in messages(&datagram) {
-            let message = message.map_err(invalid)?;
-            complete &= message.flags() & NLM_F_DUMP_INTR == 0;
-            match message.message_type() {
-                NLMSG_DONE | NLMSG_ERROR => {
-                    let code = message.payload().get(..4).map_or(Ok(0), parse_i32);
-                    return match code.map_err(invalid)? {
-                        0 => Ok(complete),
-                        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                    };
-                }
-                _ => match event(&message) {
-                    Ok(Some(event)) => apply(host, event),
-                    Ok(None) => {}
-                    Err(error) => warn!(%error, "an interface cannot be understood, left out"),
-                },
-            }
+    let look = |message: &NetlinkBuffer<&[u8]>| {
+        match event(message) {
+            Ok(Some(event)) => apply(host, event),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "an interface cannot be understood, left out"),
         }
-    }
+        Ok(())
+    };
+    netlink::dump(socket, &octets, look).await
 }
 
 fn open(groups: u32, receive_buffer: i32) -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    let inner = socket.socket_mut();
-    inner.set_rx_buf_sz(receive_buffer)?;
-    inner.bind(&SocketAddr::new(0, groups))?;
-    // From then on nobody but the kernel can send to it.
-    inner.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
-}
-
-fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+    netlink::open(NETLINK_ROUTE, groups, receive_buffer)
 }

@@ -5,7 +5,7 @@
 
 use std::net::Ipv6Addr;
 
-use netlink_packet_core::{DecodeError, NetlinkBuffer, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
 
 use crate::ruleset::{Flow, ICMPV6, Upper};
 
@@ -58,33 +58,6 @@ pub(super) fn request(message: u8, flags: u16, attributes: &[u8]) -> Vec<u8> {
     octets.extend([AF_INET6, 0, 0, 0]);
     octets.extend(attributes);
     octets
-}
-
-/// The messages of one datagram.
-pub(super) fn messages(
-    datagram: &[u8],
-) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let message = NetlinkBuffer::new_checked(rest);
-        rest = match &message {
-            Ok(message) => {
-                let aligned = (message.length() as usize).next_multiple_of(4);
-                rest.get(aligned..).unwrap_or_default()
-            }
-            Err(_) => &[],
-        };
-        Some(message)
-    })
-}
-
-/// The number of the error that a message reports, 0 for success.
-pub(super) fn error_code(message: &NetlinkBuffer<&[u8]>) -> i32 {
-    let code = message.payload().first_chunk::<4>();
-    code.map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg())
 }
 
 /// The flow that a message speaks of; nothing where it is no IPv6 flow.

@@ -12,7 +12,6 @@
 
 use std::{collections::VecDeque, io, os::fd::OwnedFd};
 
-use netlink_packet_core::NetlinkBuffer;
 use rustix::{
     io::Errno,
     net::{
@@ -24,7 +23,7 @@ use rustix::{
 use tokio::io::unix::AsyncFd;
 use tracing::{debug, warn};
 
-use crate::dataplane::Tampering;
+use crate::{dataplane::Tampering, netlink::messages};
 
 mod transaction;
 
@@ -242,10 +241,10 @@ impl Monitor {
 
     /// Takes in a datagram. The message that ends a transaction is the only one of its own.
     fn parse(&mut self, length: usize) -> Option<Event> {
-        let mut rest = self.buffer.get(..length).unwrap_or_default();
+        let datagram = self.buffer.get(..length).unwrap_or_default();
         let mut ended = None;
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            match self.current.take(&message) {
+        for message in messages(datagram) {
+            match message.and_then(|message| self.current.take(&message)) {
                 Ok(Told::Part) => {}
                 Ok(Told::End) => ended = Some(std::mem::take(&mut self.current)),
                 Err(error) => {
@@ -253,8 +252,6 @@ impl Monitor {
                     return Some(Event::Lost);
                 }
             }
-            let aligned = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(aligned..).unwrap_or_default();
         }
         // The kernel's own doing: a device vanished.
         ended
