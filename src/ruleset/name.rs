@@ -1,6 +1,6 @@
 //! Every name in the kernel that is ours. Enough to purge: nothing else is touched.
 
-use super::{GroupNumber, PolicyNumber};
+use super::{BridgeNumber, GroupNumber, PolicyNumber};
 use crate::model::Direction;
 
 /// The name of each of our tables.
@@ -29,6 +29,11 @@ fn short(direction: Direction) -> &'static str {
 /// The chain of a group's rules in one direction.
 pub fn group_chain(direction: Direction, group: GroupNumber) -> String {
     format!("group_{}_{}", group.0, short(direction))
+}
+
+/// The chain that says in which conntrack zone the packets of a bridge are.
+pub fn zone_chain(bridge: BridgeNumber) -> String {
+    format!("zone_{}", bridge.0)
 }
 
 /// The chain of a policy in one direction.

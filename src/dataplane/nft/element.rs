@@ -29,7 +29,6 @@ pub(super) enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Value {
     Mark(u32),
-    Zone(u16),
     Accept,
     Goto(String),
 }
@@ -74,7 +73,6 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mark(mark) => write!(f, "{mark:#010x}"),
-            Self::Zone(zone) => write!(f, "{zone}"),
             Self::Accept => f.write_str("accept"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
         }

@@ -178,14 +178,17 @@ impl Fragment {
             // There the interface is the port.
             Placement::Bridge => {}
         }
-        if let Some(mac) = rules.host_mac {
-            self.groups("host_mac", vec![port(), Part::Mac(mac)]);
-        }
-        self.add(
-            self.placement.family(),
-            "zone",
-            vec![port()],
-            Some(Value::Zone(rules.number.0)),
+        let family = self.placement.family();
+        let name = name::zone_chain(rules.number);
+        let to_host = rules
+            .host_mac
+            .map(|mac| format!("ether daddr {mac} accept"));
+        let zone = format!("ct zone set {}", rules.number.0);
+        let to_zone = Some(Value::Goto(name.clone()));
+        self.add(family, "zone", vec![port()], to_zone);
+        self.chains.insert(
+            ChainRef { family, name },
+            to_host.into_iter().chain([zone]).collect(),
         );
     }
 

@@ -83,7 +83,6 @@ fn value(value: &Value) -> Expression<'static> {
     use nftables::expr::Verdict;
     match value {
         Value::Mark(mark) => Expression::Number(*mark),
-        Value::Zone(zone) => Expression::Number(u32::from(*zone)),
         Value::Accept => Expression::Verdict(Verdict::Accept),
         Value::Goto(chain) => Expression::Verdict(Verdict::Goto(JumpTarget {
             target: Cow::Owned(chain.clone()),

@@ -49,7 +49,7 @@ pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> 
             .await?;
             ask(
                 program,
-                ("bridge", chain, "ct zone set meta ibrname map @zone"),
+                ("bridge", chain, "meta ibrname \"br0\" ct zone set 1"),
                 "the name of a frame's bridge (nft_meta_bridge)",
             )
             .await
@@ -61,7 +61,7 @@ pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> 
             let chain = "type filter hook prerouting priority -450;";
             ask(
                 program,
-                ("ip6", chain, "ct zone set iifname map @zone"),
+                ("ip6", chain, "ct zone set 1"),
                 "connection tracking of IPv6 (nft_ct)",
             )
             .await
@@ -76,7 +76,6 @@ async fn ask(
 ) -> Result<(), ProbeError> {
     let text = format!(
         "add table {family} {TABLE}\n\
-         add map {family} {TABLE} zone {{ typeof iifname : ct zone; }}\n\
          add chain {family} {TABLE} asked {{ {chain} }}\n\
          add rule {family} {TABLE} asked {rule}\n"
     );
