@@ -133,7 +133,7 @@ impl Nft {
         match self.revoked().await {
             Ok(all) => {
                 let all: Vec<_> = all.into_iter().map(|(element, _)| element).collect();
-                revoked::edits(self.parameters.placement.family(), &[], &all)
+                revoked::edits(&[], &all)
             }
             Err(error) => {
                 warn!(%error, "flows that were cut may come back");
@@ -198,30 +198,19 @@ impl Nft {
     /// What keeps flows that were cut from coming back. Nothing where our tables are missing.
     async fn revoked(&self) -> Result<Vec<(revoked::Element, Flow)>, DataplaneError> {
         let mut all = Vec::new();
-        if !self.revoked
-            || !self
-                .our_families()
-                .await?
-                .contains(&self.parameters.placement.family())
-        {
+        if !self.revoked {
             return Ok(all);
         }
-        for set in revoked::sets() {
-            let args = [
-                "-j",
-                "-n",
-                "-p",
-                "list",
-                "set",
-                self.parameters.placement.family(),
-                name::TABLE,
-                set,
-            ];
-            // A table of an older version has no such sets.
-            match self.run(&args, "").await {
-                Ok(text) => all.extend(revoked::parse(set, &text, &self.programmed)?),
-                Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {}
-                Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
+        let ours = self.our_families().await?;
+        for family in revoked::families(self.parameters.placement) {
+            for set in revoked::sets().filter(|_| ours.contains(family)) {
+                let args = ["-j", "-n", "-p", "list", "set", family, name::TABLE, set];
+                // A table of an older version has no such sets.
+                match self.run(&args, "").await {
+                    Ok(text) => all.extend(revoked::parse(family, set, &text, &self.programmed)?),
+                    Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {}
+                    Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
+                }
             }
         }
         Ok(all)
@@ -235,6 +224,7 @@ impl Nft {
     /// Cuts flows: first what keeps them from coming back, then the flows themselves.
     async fn cut_flows(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
         let left = |reason: String| DataplaneError::FlowsLeft { cut: 0, reason };
+        let placement = self.parameters.placement;
         let mut entries = Vec::new();
         let mut add = Vec::new();
         if !cut.suspects.is_empty() {
@@ -246,7 +236,7 @@ impl Nft {
                 add.extend(
                     bridges
                         .iter()
-                        .filter_map(|b| revoked::element(b, &entry.flow)),
+                        .flat_map(|b| revoked::elements(placement, b, &entry.flow)),
                 );
             }
             add.sort();
@@ -264,7 +254,7 @@ impl Nft {
             remove.extend(allowed.map(|(element, _)| element));
             remove.retain(|element| add.binary_search(element).is_err());
         }
-        let text = revoked::edits(self.parameters.placement.family(), &remove, &add);
+        let text = revoked::edits(&remove, &add);
         if !text.is_empty() {
             self.revoked = true;
             let done = self.change(&["-f", "-"], text).await;

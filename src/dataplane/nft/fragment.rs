@@ -173,11 +173,7 @@ impl Fragment {
             self.guard("dhcpv6_server", vec![number(), Part::Address(*server)]);
             self.groups("bridge_dhcpv6_server", vec![port(), Part::Address(*server)]);
         }
-        match self.placement {
-            Placement::BrNetfilter => self.groups("managed_bridge", vec![port()]),
-            // There the interface is the port.
-            Placement::Bridge => {}
-        }
+        self.add("ip6", "managed_bridge", vec![port()], None);
         let family = self.placement.family();
         let name = name::zone_chain(rules.number);
         let to_host = rules

@@ -10,7 +10,7 @@
 //! An element lasts as long as connection tracking would keep an idle flow, from the last
 //! packet that it stopped. The kernel is the only place where they are kept.
 
-use std::{fmt::Write as _, net::Ipv6Addr};
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv6Addr};
 
 use crate::{
     dataplane::DataplaneError,
@@ -18,7 +18,7 @@ use crate::{
     ruleset::{Flow, ICMPV6, Ruleset, SCTP, TCP, UDP, Upper, name::TABLE},
 };
 
-use super::listing;
+use super::{listing, skeleton::Placement};
 
 /// The sets, each with the protocol whose ports are in it.
 const BY_PORT: [(&str, u8); 3] = [
@@ -33,16 +33,35 @@ pub(super) fn sets() -> impl Iterator<Item = &'static str> {
     BY_PORT.iter().map(|(set, _)| *set).chain([BY_PROTOCOL])
 }
 
+/// The families whose tables have these sets. In placement bridge the host's own packets are
+/// looked at in table ip6, before the bridge sees them (`host.nft`).
+pub(super) fn families(placement: Placement) -> &'static [&'static str] {
+    match placement {
+        Placement::Bridge => &["bridge", "ip6"],
+        Placement::BrNetfilter => &["ip6"],
+    }
+}
+
 /// An element: a set, and a key as nft text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Element {
+    family: &'static str,
     set: &'static str,
     key: String,
 }
 
-/// What keeps a flow from coming back on a bridge. Nothing for ICMPv6: an echo reply begins
-/// no flow.
-pub(super) fn element(bridge: &IfName, flow: &Flow) -> Option<Element> {
+/// What keeps a flow from coming back on a bridge: the flows with the host, or through it, are in
+/// zone 0.
+pub(super) fn elements(placement: Placement, bridge: &IfName, flow: &Flow) -> Vec<Element> {
+    families(placement)
+        .iter()
+        .filter(|family| **family == placement.family() || flow.zone == 0)
+        .filter_map(|family| element(family, bridge, flow))
+        .collect()
+}
+
+/// Nothing for ICMPv6: an echo reply begins no flow.
+fn element(family: &'static str, bridge: &IfName, flow: &Flow) -> Option<Element> {
     let Flow {
         zone: _,
         protocol,
@@ -60,10 +79,12 @@ pub(super) fn element(bridge: &IfName, flow: &Flow) -> Option<Element> {
                 destination: to,
             },
         ) => Some(Element {
+            family,
             set,
             key: format!("\"{bridge}\" . {destination} . {source} . {to} . {from}"),
         }),
         (_, Upper::Ports { .. } | Upper::Icmpv6 { .. } | Upper::Other) => Some(Element {
+            family,
             set: BY_PROTOCOL,
             key: format!("\"{bridge}\" . {destination} . {source} . {protocol}"),
         }),
@@ -71,23 +92,20 @@ pub(super) fn element(bridge: &IfName, flow: &Flow) -> Option<Element> {
 }
 
 /// The edits as nft text.
-pub(super) fn edits(family: &str, remove: &[Element], add: &[Element]) -> String {
+pub(super) fn edits(remove: &[Element], add: &[Element]) -> String {
     let mut text = String::new();
     for (verb, all) in [("delete", remove), ("add", add)] {
-        for set in sets() {
-            let keys: Vec<_> = all
-                .iter()
-                .filter(|element| element.set == set)
-                .map(|element| element.key.as_str())
-                .collect();
-            if !keys.is_empty() {
-                // Writing to a String can't fail.
-                let _ = writeln!(
-                    text,
-                    "{verb} element {family} {TABLE} {set} {{ {} }}",
-                    keys.join(", ")
-                );
-            }
+        let mut by_set = BTreeMap::<_, Vec<_>>::new();
+        for Element { family, set, key } in all {
+            by_set.entry((family, set)).or_default().push(key.as_str());
+        }
+        for ((family, set), keys) in by_set {
+            // Writing to a String can't fail.
+            let _ = writeln!(
+                text,
+                "{verb} element {family} {TABLE} {set} {{ {} }}",
+                keys.join(", ")
+            );
         }
     }
     text
@@ -97,6 +115,7 @@ pub(super) fn edits(family: &str, remove: &[Element], add: &[Element]) -> String
 /// about. Which of the two zones of a bridge that was is not known any more: the flow is
 /// said to be in the bridge's own.
 pub(super) fn parse(
+    family: &'static str,
     set: &'static str,
     text: &str,
     ruleset: &Ruleset,
@@ -126,7 +145,7 @@ pub(super) fn parse(
             destination: reply_source,
             upper,
         };
-        all.extend(element(&bridge, &flow).map(|element| (element, flow)));
+        all.extend(element(family, &bridge, &flow).map(|element| (element, flow)));
     }
     Ok(all)
 }
@@ -155,22 +174,38 @@ mod tests {
             source: 40000,
             destination: 443,
         };
-        let of = |flow: &Flow| element(&bridge, flow);
+        let of = |flow: &Flow| element("ip6", &bridge, flow);
         let tcp = of(&flow(TCP, ports)).unwrap();
         assert_eq!(
-            edits("ip6", std::slice::from_ref(&tcp), &[]),
+            edits(std::slice::from_ref(&tcp), &[]),
             "delete element ip6 sgagent revoked_tcp \
              { \"br0\" . 2001:db8::2 . 2001:db8::1 . 443 . 40000 }\n"
         );
         let esp = of(&flow(50, Upper::Other)).unwrap();
         assert_eq!(
-            edits("ip6", &[], &[esp]),
+            edits(&[], &[esp]),
             "add element ip6 sgagent revoked_other { \"br0\" . 2001:db8::2 . 2001:db8::1 . 50 }\n"
         );
         assert_eq!(
             of(&flow(ICMPV6, Upper::Icmpv6 { kind: 128, code: 0 })),
             None
         );
+    }
+
+    #[test]
+    fn placement_bridge_has_a_flow_with_the_host_in_both_tables() {
+        let bridge = "br0".parse().unwrap();
+        let families = |placement, zone| {
+            let flow = Flow {
+                zone,
+                ..flow(50, Upper::Other)
+            };
+            let all = elements(placement, &bridge, &flow);
+            all.iter().map(|element| element.family).collect::<Vec<_>>()
+        };
+        assert_eq!(families(Placement::Bridge, 0), ["bridge", "ip6"]);
+        assert_eq!(families(Placement::Bridge, 3), ["bridge"]);
+        assert_eq!(families(Placement::BrNetfilter, 3), ["ip6"]);
     }
 
     #[test]
@@ -183,15 +218,15 @@ mod tests {
         let text = r#"{"nftables": [{"metainfo": {}}, {"set": {"elem": [
             {"elem": {"val": {"concat": ["br0", "2001:db8::2", "2001:db8::1", 443, 40000]},
              "timeout": 432000, "expires": 431999}}]}}]}"#;
-        let all = parse("revoked_tcp", text, &Ruleset::default()).unwrap();
+        let all = parse("ip6", "revoked_tcp", text, &Ruleset::default()).unwrap();
         let wanted = Flow {
             zone: 0,
             ..flow(TCP, ports)
         };
-        assert_eq!(all, [(element(&bridge, &wanted).unwrap(), wanted)]);
+        assert_eq!(all, [(element("ip6", &bridge, &wanted).unwrap(), wanted)]);
         let text = r#"{"nftables": [{"set": {"elem": [
             {"concat": ["br0", "2001:db8::2", "2001:db8::1", 50]}]}}]}"#;
-        let all = parse("revoked_other", text, &Ruleset::default()).unwrap();
+        let all = parse("ip6", "revoked_other", text, &Ruleset::default()).unwrap();
         assert_eq!(all[0].1.protocol, 50);
     }
 }

@@ -1,8 +1,9 @@
 //! The fixed part of the ruleset: `guard.nft` and the stateful stage beside it, with
 //! the few parameters filled in.
 //!
-//! What the stateful stage decides is the same everywhere (`groups.nft`); where it sits,
-//! and how packets get there, is the placement's (`bridge.nft`, `br_netfilter.nft`).
+//! What the stateful stage decides is the same everywhere (`groups.nft`, `revoked.nft`,
+//! `host.nft`); where it sits, and how packets get there, is the placement's (`bridge.nft` and
+//! `bridge_host.nft`, or `br_netfilter.nft`).
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,11 @@ use crate::{
 const GUARD: &str = include_str!("guard.nft");
 const PORTS: &str = include_str!("ports.nft");
 const GROUPS: &str = include_str!("groups.nft");
+const REVOKED_SETS: &str = include_str!("revoked_sets.nft");
+const REVOKED: &str = include_str!("revoked.nft");
+const HOST: &str = include_str!("host.nft");
 const BRIDGE: &str = include_str!("bridge.nft");
+const BRIDGE_HOST: &str = include_str!("bridge_host.nft");
 const BR_NETFILTER: &str = include_str!("br_netfilter.nft");
 
 /// How many devices a netdev chain may have.
@@ -101,64 +106,61 @@ impl Default for Parameters {
     }
 }
 
-/// What the stateful stage calls things by, where the placements differ.
-struct Words {
-    /// The bridge that a packet came by.
-    bridge: &'static str,
-    /// The bridge that it goes to.
-    to_bridge: &'static str,
-    /// The chain that looks whether a delivered packet would revive a flow that was cut.
-    revoked_delivered: &'static str,
-    /// What becomes of a packet that would and of which no bridge is known that it came by.
-    revoked_for_guest: &'static str,
-}
-
-impl Placement {
-    fn words(self) -> Words {
-        match self {
-            Self::Bridge => Words {
-                bridge: "meta ibrname",
-                to_bridge: "meta obrname",
-                revoked_delivered: "revoked_to_guest",
-                revoked_for_guest: "drop_revoked",
-            },
-            Self::BrNetfilter => Words {
-                bridge: "iifname",
-                to_bridge: "oifname",
-                revoked_delivered: "revoked",
-                revoked_for_guest: "host_revoked",
-            },
+/// The skeleton as nft text.
+pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
+    let host_revoked = revoked("revoked_to_guest", "oifname", "host_revoked");
+    match parameters.placement {
+        Placement::Bridge => {
+            let revoked = revoked("revoked", "meta ibrname", "drop_revoked")
+                + &revoked("revoked_to_guest", "meta obrname", "drop_revoked");
+            let groups = groups(parameters, "meta ibrname", "revoked_to_guest", &revoked);
+            let drops = drop_chains(|reason| *reason == Reason::Revoked, "");
+            let host = [
+                ("revoked_sets", REVOKED_SETS),
+                ("host", HOST),
+                ("revoked", &host_revoked),
+                ("drop_chains", &drops),
+            ];
+            guard(parameters, ruleset, &(BRIDGE.to_owned() + &groups)) + &fill(BRIDGE_HOST, &host)
+        }
+        Placement::BrNetfilter => {
+            let revoked = revoked("revoked", "iifname", "drop_revoked") + &host_revoked;
+            let behind = [
+                ("host", HOST),
+                (
+                    "groups",
+                    &groups(parameters, "iifname", "revoked", &revoked),
+                ),
+                ("drop_chains", &drop_chains(of(&IN_GROUPS), "")),
+            ];
+            guard(parameters, ruleset, "") + &fill(BR_NETFILTER, &behind)
         }
     }
 }
 
-/// The skeleton as nft text.
-pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
-    let placement = parameters.placement;
-    let words = placement.words();
-    let groups = fill(
+/// The chains that look whether a packet would revive a flow that was cut (S7), by the bridge
+/// that it came by or goes to.
+fn revoked(chain: &str, bridge: &str, drop: &str) -> String {
+    let words = [("chain", chain), ("bridge", bridge), ("drop", drop)];
+    fill(REVOKED, &words)
+}
+
+/// What the groups decide. The bridge that a packet came by is called otherwise in each table,
+/// and what is delivered would revive a flow by one of the chains of `revoked`.
+fn groups(parameters: &Parameters, bridge: &str, delivered: &str, revoked: &str) -> String {
+    fill(
         GROUPS,
         &[
-            ("bridge", words.bridge),
-            ("to_bridge", words.to_bridge),
-            ("revoked_delivered", words.revoked_delivered),
-            ("revoked_for_guest", words.revoked_for_guest),
+            ("bridge", bridge),
+            ("revoked_delivered", delivered),
+            ("revoked_sets", REVOKED_SETS),
+            ("revoked", revoked),
             ("flow_count_set", flow_count_set(parameters.max_flows)),
             ("flow_count_rule", &flow_count_rule(parameters.max_flows)),
             ("flows_per_second", &parameters.flows_per_second.to_string()),
             ("flow_burst", &parameters.flow_burst.to_string()),
         ],
-    );
-    match placement {
-        Placement::Bridge => guard(parameters, ruleset, &(BRIDGE.to_owned() + &groups)),
-        Placement::BrNetfilter => {
-            let behind = [
-                ("groups", groups.as_str()),
-                ("drop_chains", &drop_chains(&IN_GROUPS, "")),
-            ];
-            guard(parameters, ruleset, "") + &fill(BR_NETFILTER, &behind)
-        }
-    }
+    )
 }
 
 /// The bridge table with what is in it of the stateful stage.
@@ -184,7 +186,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             format!("meta obrname {{ {bridges} }}"),
             "goto ingress",
             "",
-            drop_chains(&IN_BOTH, NIC_OF_PORT),
+            drop_chains(of(&IN_BOTH), NIC_OF_PORT),
         ),
         // It looks like a guest's, and nobody is bound to it.
         Placement::BrNetfilter => (
@@ -192,7 +194,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             format!("oifname {{ {guests} }}"),
             "accept",
             "\t\tmeta mark & 0xff000000 == 0x51000000 goto drop_stage_skipped\t# no group has judged it\n",
-            drop_chains(&IN_GUARD, NIC_OF_PORT),
+            drop_chains(of(&IN_GUARD), NIC_OF_PORT),
         ),
     };
     fill(
@@ -279,8 +281,12 @@ const IN_GUARD: [Where; 3] = [Where::Guard, Where::Both, Where::Skipped];
 const IN_GROUPS: [Where; 2] = [Where::Groups, Where::Both];
 const IN_BOTH: [Where; 3] = [Where::Guard, Where::Both, Where::Groups];
 
-/// A chain for each reason.
-fn drop_chains(places: &[Where], nic: &str) -> String {
+fn of(places: &[Where]) -> impl Fn(&Reason) -> bool {
+    move |reason| places.contains(&reason.place())
+}
+
+/// A chain for each of some reasons.
+fn drop_chains(which: impl Fn(&Reason) -> bool, nic: &str) -> String {
     let chain = |reason: &Reason| {
         let (symbol, row) = (reason.symbol(), reason.row());
         let code = u32::from(reason.code()) << 24;
@@ -294,9 +300,7 @@ fn drop_chains(places: &[Where], nic: &str) -> String {
 "
         )
     };
-    let here = Reason::ALL
-        .iter()
-        .filter(|reason| places.contains(&reason.place()));
+    let here = Reason::ALL.iter().filter(|reason| which(reason));
     let chains: Vec<_> = here.map(chain).collect();
     let head = "\n\t# ======== drops: counted by reason, and by NIC\n";
     [head, &chains.concat(), CHARGE].concat()
@@ -338,7 +342,7 @@ mod tests {
         assert!(!text.contains("ibrname"));
         let text = rendered(Placement::Bridge, 0);
         assert!(text.contains("meta ibrname { \"br0\", \"br-*\" } goto drop_unbound"));
-        assert!(!text.contains("vnet*") && !text.contains("table ip6"));
+        assert!(!text.contains("vnet*"));
     }
 
     #[test]
@@ -351,12 +355,14 @@ mod tests {
         let text = rendered(Placement::BrNetfilter, 0);
         let (guard, groups) = text.split_once("\ntable ip6").unwrap();
         let both = rendered(Placement::Bridge, 0);
+        let (both, host) = both.split_once("\ntable ip6").unwrap();
+        assert!(used(host, "revoked") && host.contains("chain drop_revoked {"));
         for reason in Reason::ALL {
             let symbol = reason.symbol();
             for (part, places) in [
                 (guard, &IN_GUARD[..]),
                 (groups, &IN_GROUPS),
-                (&both, &IN_BOTH),
+                (both, &IN_BOTH),
             ] {
                 let here = places.contains(&reason.place());
                 let there = part.contains(&format!("chain drop_{symbol} {{"));
