@@ -47,6 +47,8 @@ impl Agent {
 
     /// Starts the program and waits until it answers.
     pub(crate) fn start(&mut self, namespace: &Namespace) {
+        // Its first transaction replaces the tables, and with them what they have counted.
+        super::coverage::record(namespace, Instant::now());
         let config = self.path("sgagent.toml");
         let log = self.path("stderr");
         let child = namespace.run(move || {

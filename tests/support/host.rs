@@ -98,6 +98,11 @@ pub(crate) struct HostSocket {
 }
 
 impl HostSocket {
+    /// What it sends has a mark from now on.
+    pub(crate) fn mark(&self, mark: u32) {
+        setsockopt(&self.socket, sockopt::Mark, &mark).unwrap();
+    }
+
     /// Sends a datagram out of br0.
     pub(crate) fn send(&self, to: Ipv6Addr, port: u16) {
         self.try_send(to, port).unwrap();

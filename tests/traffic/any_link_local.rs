@@ -8,7 +8,7 @@ use crate::support::plan::plan;
 use crate::support::want::{
     ChangeExt as _, DefaultAction, LinkLocalMode, NicExt as _, bare_nic, change, nic,
 };
-use crate::support::who::{A, A_DELEGATED, B, C, HOST, Machine, R, ip};
+use crate::support::who::{A, A_DELEGATED, B, C, HOST, Machine, R, STRANGER, ip};
 
 fn any(machine: Machine) -> sgagent::pb::Nic {
     nic(machine).link_local(LinkLocalMode::AnyUnowned)
@@ -193,6 +193,34 @@ fn g1_virtual_mac_does_not_send_from_a_claimed_link_local() {
     net.only(&from(A, own(1)), &from(A, own(1)).eth_src(virtual_mac), R);
     net.dropped(&from(A, own(2)).eth_src(virtual_mac));
     net.dropped(&A.to(R.ip).ping().eth_src(virtual_mac));
+}
+
+/// Marks are how the stages tell each other whose a frame is; nobody else is to find them.
+/// (The host's own MLD reports have one of the kernel's: `mark` and `reserved_tailroom` of
+/// `struct sk_buff` are the same field.)
+#[test]
+fn no_frame_leaves_with_a_mark() {
+    let mut net = net();
+    net.namespace.command(
+        "nft add table bridge spy; add counter bridge spy marked; \
+         add chain bridge spy last { type filter hook postrouting priority 200; }; \
+         add rule bridge spy last ether saddr 02:00:00:00:00:b0 accept; \
+         add rule bridge spy last meta mark != 0 counter name marked",
+    );
+    net.passes(&A.probes(own(1)), R);
+    net.passes(&A.claims(own(2)).src(own(1)), R);
+    net.passes(&A.joins(&[ip("ff02::1:ffbc:1")]).src(own(1)), R);
+    net.passes(&A.joins(&[ip("ff02::1:ffbc:2")]).src(ip("::")), R);
+    net.passes(&A.asks_for(R.ll), R);
+    net.passes(&A.to(STRANGER).ping(), R);
+    net.passes(&A.to(STRANGER).udp(4000, 7000), R);
+    net.passes(&R.to(A.ip).src(STRANGER).udp(7000, 4000), A);
+    net.passes(&R.to(A.ip).src(STRANGER).ping(), A);
+    net.passes(&A.to(B.ip).ping(), B);
+    net.passes(&R.advertises(), A);
+    net.passes(&R.to(A.ll).dhcp(547, 546, 7), A);
+    let counter = net.namespace.command("nft list counter bridge spy marked");
+    assert!(counter.contains("packets 0 "), "{counter}");
 }
 
 #[test]

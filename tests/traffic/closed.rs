@@ -214,6 +214,15 @@ fn guests_are_closed_where_the_stateful_stage_is_bypassed() {
     net.blocked(&B.to(A.ip).udp(1, 2), A);
     net.arrivals(&A.to(HOST.ll).udp(4000, 7000));
     assert!(socket.sources().is_empty());
+    let listed = |what: &str| {
+        let listing = format!("nft list {what}");
+        net.namespace.command(&listing)
+    };
+    // Flooded frames count once for each port.
+    let counter = listed("counter bridge sgagent stage_skipped");
+    assert!(!counter.contains("packets 0 "), "{counter}");
+    let by_nic = listed("set bridge sgagent nic_drops");
+    assert!(by_nic.contains("0x14000001 "), "{by_nic}");
     net.agent.start(&net.namespace);
     net.wait_for(A, sgagent::pb::NicState::Active);
     net.passes(&A.to(STRANGER).ping(), R);

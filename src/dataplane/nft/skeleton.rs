@@ -114,7 +114,7 @@ pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
             let revoked = revoked("revoked", "meta ibrname", "drop_revoked")
                 + &revoked("revoked_to_guest", "meta obrname", "drop_revoked");
             let groups = groups(parameters, "meta ibrname", "revoked_to_guest", &revoked);
-            let drops = drop_chains(|reason| *reason == Reason::Revoked, "");
+            let drops = drop_chains(|reason| *reason == Reason::Revoked, BY_MARK);
             let host = [
                 ("revoked_sets", REVOKED_SETS),
                 ("host", HOST),
@@ -131,7 +131,7 @@ pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
                     "groups",
                     &groups(parameters, "iifname", "revoked", &revoked),
                 ),
-                ("drop_chains", &drop_chains(of(&IN_GROUPS), "")),
+                ("drop_chains", &drop_chains(of(&IN_GROUPS), BY_MARK)),
             ];
             guard(parameters, ruleset, "") + &fill(BR_NETFILTER, &behind)
         }
@@ -186,7 +186,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             format!("meta obrname {{ {bridges} }}"),
             "goto ingress",
             "",
-            drop_chains(of(&IN_BOTH), NIC_OF_PORT),
+            drop_chains(of(&IN_BOTH), BY_PORT),
         ),
         // It looks like a guest's, and nobody is bound to it.
         Placement::BrNetfilter => (
@@ -194,7 +194,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             format!("oifname {{ {guests} }}"),
             "accept",
             "\t\tmeta mark & 0xff000000 == 0x51000000 goto drop_stage_skipped\t# no group has judged it\n",
-            drop_chains(of(&IN_GUARD), NIC_OF_PORT),
+            drop_chains(of(&IN_GUARD), BY_PORT),
         ),
     };
     fill(
@@ -268,13 +268,20 @@ pub fn ports(ruleset: &Ruleset) -> String {
     text + "}\n"
 }
 
-/// In the bridge table the NIC is the one of the interface that the frame came by or goes
-/// to; in table ip6 it is in the frame's mark.
-const NIC_OF_PORT: &str = "\
+/// How a drop finds its NIC in the bridge table: by the port that the frame came by or goes to.
+const BY_PORT: (&str, &str) = (
+    "\t\tjump blame\n",
+    "\
+\tchain blame {
 \t\tmeta mark set 0
 \t\tmeta mark set iifname map @nic_mark
 \t\tmeta mark set oifname map @nic_mark
-";
+\t}
+",
+);
+
+/// How it does in table ip6: the NIC is in the packet's mark.
+const BY_MARK: (&str, &str) = ("", "");
 
 /// Which of the reasons' places a table has.
 const IN_GUARD: [Where; 3] = [Where::Guard, Where::Both, Where::Skipped];
@@ -285,8 +292,8 @@ fn of(places: &[Where]) -> impl Fn(&Reason) -> bool {
     move |reason| places.contains(&reason.place())
 }
 
-/// A chain for each of some reasons.
-fn drop_chains(which: impl Fn(&Reason) -> bool, nic: &str) -> String {
+/// A chain for each of some reasons, and those that they share.
+fn drop_chains(which: impl Fn(&Reason) -> bool, (find, shared): (&str, &str)) -> String {
     let chain = |reason: &Reason| {
         let (symbol, row) = (reason.symbol(), reason.row());
         let code = u32::from(reason.code()) << 24;
@@ -294,7 +301,7 @@ fn drop_chains(which: impl Fn(&Reason) -> bool, nic: &str) -> String {
             "\tcounter {symbol} {{ comment \"{row}\"; }}
 \tchain drop_{symbol} {{
 \t\tcounter name {symbol}
-{nic}\t\tmeta mark set meta mark & 0x00ffffff | {code:#010x}
+{find}\t\tmeta mark set meta mark & 0x00ffffff | {code:#010x}
 \t\tgoto charge
 \t}}
 "
@@ -303,7 +310,7 @@ fn drop_chains(which: impl Fn(&Reason) -> bool, nic: &str) -> String {
     let here = Reason::ALL.iter().filter(|reason| which(reason));
     let chains: Vec<_> = here.map(chain).collect();
     let head = "\n\t# ======== drops: counted by reason, and by NIC\n";
-    [head, &chains.concat(), CHARGE].concat()
+    [head, shared, &chains.concat(), CHARGE].concat()
 }
 
 #[cfg(test)]
