@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sgagent::link::{Host as _, Netlink, Setting};
 use sgagent::pb;
 
-use crate::support::net::Net;
+use crate::support::net::{Net, slowness};
 use crate::support::plan::{Placement, placement, standard};
 use crate::support::want::{ChangeExt as _, NicExt as _, change, group, nic, open};
 use crate::support::who::{A, B, R, STRANGER, UNBOUND};
@@ -232,6 +234,52 @@ fn what_the_agent_does_itself_is_no_drift() {
     let status = net.agent_status();
     assert_eq!(status.drift_repairs, 0, "{}", net.agent.log());
     assert!(status.drifts.is_empty());
+}
+
+/// How many messages the agent's socket for changes of rules has lost so far.
+fn lost(net: &Net) -> u64 {
+    let sockets = net.namespace.read("/proc/thread-self/net/netlink");
+    let lines = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Protocol 12 is netfilter's, group 7 that of rules: bit 6.
+    let mut ours = lines.filter(|words| words[1] == "12" && words[3] == "00000040");
+    ours.next().expect("the agent listens")[8].parse().unwrap()
+}
+
+/// The agent is held while others change so much that the kernel can't tell it all.
+#[test]
+fn what_is_lost_in_an_overrun_is_repaired_all_the_same() {
+    let mut net = standard().port(UNBOUND, "br0").start();
+    net.wait_until_closed(UNBOUND);
+    let pid = Pid::from_raw(net.agent.pid().try_into().unwrap());
+    let elements: Vec<_> = (0..60_000).map(|n| n.to_string()).collect();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "add table inet theirs\nadd set inet theirs s {{ type mark; }}\n\
+         flush set inet theirs s\nadd element inet theirs s {{ {} }}\n",
+        elements.join(", ")
+    );
+    std::fs::write(script.path(), text).unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let mut rounds = 0;
+    while lost(&net) == 0 {
+        rounds += 1;
+        assert!(rounds < 200, "nothing is lost");
+        net.namespace
+            .command(&format!("nft -f {}", script.path().display()));
+    }
+    net.namespace
+        .command("nft delete element bridge sgagent port_in { vnet0 }");
+    kill(pid, Signal::SIGCONT).unwrap();
+    let told = "events lost: what others did to the rules is not known; they were replaced";
+    let deadline = Instant::now() + SOON * slowness();
+    while !net.agent.log().contains(told) {
+        assert!(Instant::now() < deadline, "{}", net.agent.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    judge(&mut net);
+    println!("lost after {rounds} rounds");
 }
 
 /// Ticks (10 ms) of a process on a processor.

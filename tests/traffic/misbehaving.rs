@@ -196,15 +196,22 @@ fn a_moved_interface_is_judged_where_it_is() {
 #[test]
 fn five_hundred_flaps_while_policies_are_pushed() {
     let mut net = standard().start();
+    net.falls_silent(A);
     for n in 0..50 {
         let mut lines = String::new();
         for _ in 0..4 {
             lines.push_str("link set vnet0 down\nlink set vnet0 up\n");
             lines.push_str("link set vnet0 nomaster\nlink set vnet0 master br0\n");
         }
-        lines.push_str("tuntap add vnet7 mode tap\nlink set vnet7 address fe:b2:00:00:04:70\n");
-        lines.push_str("link set vnet7 up master br0\nlink del vnet7\n");
+        for _ in 0..2 {
+            lines.push_str("tuntap add vnet7 mode tap\n");
+            lines.push_str("link set vnet7 address fe:b2:00:00:04:70\n");
+            lines.push_str("link set vnet7 up master br0\nlink del vnet7\n");
+        }
         net.namespace.ip_batch(&lines);
+        // Whatever the agent knows by now: nobody speaks for others, and nobody else goes dark.
+        net.dropped(&A.to(STRANGER).src(B.ip).udp(1, 2));
+        net.passes(&B.to(STRANGER).ping(), R);
         let name = format!("g{n}");
         let change = change()
             .group(group(&name, &open().rules))
