@@ -50,4 +50,5 @@ mod traffic {
     mod snooping;
     mod sources;
     mod tracking;
+    mod verdicts;
 }
