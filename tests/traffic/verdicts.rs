@@ -30,7 +30,7 @@ type Wanted = (Vec<pb::Rule>, DefaultAction, DefaultAction);
 type Sample = (bool, u8, Ipv6Addr, u16);
 
 fn rule() -> impl Strategy<Value = pb::Rule> {
-    let ports = prop_oneof![Just(None), (1u32..5, 0u32..3).prop_map(Some)];
+    let ports = prop_oneof![Just(None), (2u32..6, 0u32..3).prop_map(Some)];
     let remote = prop_oneof![
         Just(&["2001:db8:ffff::/48"][..]),
         Just(&["2001:db8:fffe::/48"][..]),
@@ -66,13 +66,30 @@ fn rule() -> impl Strategy<Value = pb::Rule> {
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     let default = || prop_oneof![Just(DefaultAction::Allow), Just(DefaultAction::Deny)];
-    (prop::collection::vec(rule(), 0..4), default(), default())
+    (prop::collection::vec(rule(), 0..6), default(), default())
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
     let protocol = prop_oneof![Just(TCP), Just(UDP), Just(SCTP), Just(ICMP), Just(ESP)];
     let other = prop_oneof![Just(STRANGER), Just(OTHER), Just(R.ip)];
     (any::<bool>(), protocol, other, 1u16..8)
+}
+
+/// The same aimed at a rule: its direction and protocol, a port at the edge of its range.
+fn aimed(&(_, protocol, other, port): &Sample, rule: &pb::Rule) -> Sample {
+    let edge = rule.ports.map_or(port, |pb::PortRange { first, last }| {
+        let edges = [first - 1, first, last, last + 1];
+        u16::try_from(edges[usize::from(port) % 4]).unwrap()
+    });
+    let out = rule.direction() == pb::Direction::Egress;
+    match rule.protocol() {
+        pb::Protocol::Tcp => (out, TCP, other, edge),
+        pb::Protocol::Udp => (out, UDP, other, edge),
+        pb::Protocol::Sctp => (out, SCTP, other, edge),
+        pb::Protocol::Icmpv6 => (out, ICMP, other, port),
+        pb::Protocol::Number => (out, ESP, other, port),
+        pb::Protocol::Any | pb::Protocol::Unspecified => (out, protocol, other, port),
+    }
 }
 
 fn push((rules, egress, icmpv6): &Wanted) -> pb::ApplyRequest {
@@ -188,13 +205,15 @@ fn s7_flow_is_judged_as_its_first_packet_is() {
     };
     let mut counts = BTreeMap::new();
     for _ in 0..20 {
-        let (wanted, samples) = draw(30);
+        let (wanted, samples) = draw(40);
         net.namespace.command("conntrack -F");
         net.apply(push(&wanted));
         let ruleset = ruleset(&wanted);
         let judge = Judge::new(&ruleset);
         let nic = ruleset.nics.values().next().unwrap();
         for (from, sample) in (20_000..).zip(&samples) {
+            let rule = wanted.0.get(usize::from(from) % 8);
+            let sample = &rule.map_or(*sample, |rule| aimed(sample, rule));
             let flow = flow(sample, from);
             let said = if sample.0 {
                 judge.may_send(nic, &flow)
