@@ -44,14 +44,15 @@ fn judge(net: &mut Net) {
     net.dropped(&UNBOUND.to(STRANGER).ping());
 }
 
-fn handle(net: &Net, family: &str, chain: &str, at: usize) -> String {
+/// The handle of a chain's last rule.
+fn handle(net: &Net, family: &str, chain: &str) -> String {
     let listing = net
         .namespace
         .command(&format!("nft -a list chain {family} sgagent {chain}"));
     let rules = listing.lines().map(str::trim);
     let rules = rules.filter(|line| !line.starts_with("table ") && !line.starts_with("chain "));
     let mut handles = rules.filter_map(|line| line.rsplit_once("# handle "));
-    handles.nth(at).unwrap().1.to_owned()
+    handles.next_back().unwrap().1.to_owned()
 }
 
 /// What is done, and words of what is told. Where there is a handle, the test finds it.
@@ -120,9 +121,8 @@ fn whatever_is_done_to_the_tables_is_repaired_and_told() {
         let done = match done.split_once(" handle ") {
             Some((start, rest)) => {
                 let chain = start.split(' ').nth(4).unwrap().to_owned();
-                let at = if chain == "guard" { 2 } else { 0 };
                 let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
-                let handle = handle(&net, "bridge", &chain, at);
+                let handle = handle(&net, "bridge", &chain);
                 format!("{start} handle {handle} {rest}")
             }
             None => done,
