@@ -35,6 +35,7 @@ mod memory;
 #[expect(dead_code, reason = "the tests use all of it")]
 mod namespace;
 mod packets;
+mod revoke;
 mod sender;
 mod table;
 mod world;
