@@ -164,11 +164,11 @@ def main():
     counts, bad = collections.Counter(), []
     for number, (family, chain, index, rule) in enumerate(chosen, 1):
         place = (family, chain, index)
-        tests = covered.get(place, [])
+        reason, companions = excused.get(place, ([], []))
+        tests = list(dict.fromkeys(sum((covered.get(one, []) for one in [place, *companions]), [])))
         if chain.startswith('drop_'):
             # What is dropped is dropped without most of these rules; who counts is the first to ask.
             tests = sorted(tests, key=lambda test: '::counters::' not in test)
-        reason, companions = excused.get(place, ([], []))
         failed = suite.noticed([place, *companions], tests)
         if failed:
             verdict = 'noticed'

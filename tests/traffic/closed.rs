@@ -228,6 +228,28 @@ fn guests_are_closed_where_the_stateful_stage_is_bypassed() {
     net.passes(&A.to(STRANGER).ping(), R);
 }
 
+/// What is missing closes: somebody takes the NICs' policies away while no agent runs.
+#[test]
+fn guests_without_a_policy_are_closed() {
+    let mut net = standard().start();
+    net.passes(&A.to(STRANGER).udp(1, 2), R);
+    net.passes(&R.to(A.ip).src(STRANGER).udp(3, 4), A);
+    net.agent.kill();
+    let family = match placement() {
+        Placement::Bridge => "bridge",
+        Placement::BrNetfilter => "ip6",
+    };
+    for map in ["egress_policy", "ingress_policy"] {
+        net.namespace
+            .command(&format!("nft flush map {family} sgagent {map}"));
+    }
+    net.dropped(&A.to(STRANGER).udp(5, 6));
+    net.blocked(&R.to(A.ip).src(STRANGER).udp(7, 8), A);
+    net.agent.start(&net.namespace);
+    net.wait_for(A, sgagent::pb::NicState::Active);
+    net.passes(&A.to(STRANGER).udp(5, 6), R);
+}
+
 /// Frames to 01:80:c2:00:00:0x pass the bridge's hooks by and go up on the port itself (G0).
 #[test]
 fn unbound_port_does_not_reach_the_host_by_a_reserved_address() {

@@ -94,6 +94,19 @@ fn s7_download_goes_on_at_once_when_its_rule_is_back_and_not_before() {
 }
 
 #[test]
+fn s7_sctp_association_does_not_come_back_from_the_guest() {
+    let sctp = |rules: &[pb::Rule]| group("sctp", rules);
+    let rules = [allow_in(Protocol::Sctp).port(5000)];
+    let member = nic(A).groups(&["sctp"]);
+    let mut net = plan().nic(member).group(sctp(&rules)).start();
+    net.passes(&inbound(A).sctp_init(4000, 5000), A);
+    assert_eq!(cut(&mut net, change().group(sctp(&[]))), 1);
+    net.dropped(&A.to(STRANGER).sctp_init(5000, 4000));
+    net.blocked(&inbound(A).sctp_init(4000, 5000), A);
+    net.passes(&A.to(STRANGER).sctp_init(5001, 4000), R);
+}
+
+#[test]
 fn s7_udp_stream_stops_in_both_directions() {
     let udp = group("udp", &[allow_in(Protocol::Udp).port(5000)]);
     let mut net = plan()

@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 
 use crate::support::frag::join;
 use crate::support::net::{Net, contains};
-use crate::support::packet::{ACK, Packet, SYN, Wire as _};
+use crate::support::packet::{ACK, ESP, Packet, SYN, Wire as _};
 use crate::support::plan::{NO_BRIDGE, Placement, placement, plan};
 use crate::support::want::{
-    DefaultAction, NicExt as _, RuleExt as _, allow_in, group, nic, open, web,
+    ChangeExt as _, DefaultAction, NicExt as _, RuleExt as _, allow_in, change, group, nic, open,
+    web,
 };
 use crate::support::who::{A, A_DELEGATED, B, C, HOST, Machine, R, STRANGER, ip};
 use sgagent::pb::Protocol;
@@ -122,6 +123,47 @@ fn s6_answer_is_routed_back_whatever_the_groups_say() {
     assert!(routed(&net, (B, &answer), A));
     let more = A.to(B.ip).tcp_at(4000, 443, ACK, (1001, 5001));
     assert!(routed(&net, (A, &more), B));
+}
+
+/// S7: what the host routes to a guest is tracked before any bridge sees it.
+#[test]
+fn s7_routed_flow_does_not_come_back_from_outside() {
+    let mut net = host_routes();
+    let out = |net: &Net, packet: &Packet| routed(net, (A, packet), OUTSIDE);
+    let back = |net: &Net, packet: &Packet| routed(net, (OUTSIDE, packet), A);
+    let (there, here) = (A.to(STRANGER), OUTSIDE.to(A.ip).src(STRANGER));
+    let begin = [
+        there.clone().tcp_at(4000, 443, SYN, (1000, 0)),
+        there.clone().udp(4000, 53),
+        there.clone().sctp_init(4000, 5000),
+        there.upper(ESP, &[0; 16]),
+    ];
+    let revive = [
+        here.clone().tcp_at(443, 4000, ACK, (5001, 1001)),
+        here.clone().udp(53, 4000),
+        here.clone().sctp_init(5000, 4000),
+        here.clone().upper(ESP, &[0; 16]),
+    ];
+    for packet in &begin {
+        assert!(out(&net, packet));
+    }
+    assert!(back(
+        &net,
+        &here.clone().tcp_at(443, 4000, SYN | ACK, (5000, 1001))
+    ));
+    assert!(back(&net, &revive[1]));
+    let silent = change().nic(nic(A).egress(DefaultAction::Deny));
+    assert_eq!(net.apply(silent).flows_cut, 4);
+    for packet in &revive {
+        assert!(!back(&net, packet), "{packet:?}");
+    }
+    for packet in &begin {
+        assert!(!out(&net, packet), "{packet:?}");
+    }
+    // What is no answer to any of them is judged as ever.
+    let judged = unless_judged_on_delivery();
+    assert_eq!(back(&net, &here.clone().syn(443, 4000)), judged);
+    assert_eq!(back(&net, &here.clone().udp(54, 4000)), judged);
 }
 
 #[test]
