@@ -30,7 +30,7 @@ test-vm: ## Run the kernel's tests on a stock Debian kernel, emulated (slow; PLA
 
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
 .PHONY: mutants
-mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about half an hour)
+mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)
 	cargo test --no-run --test traffic
 	cargo build --bins
 	tests/run.sh python3 tests/mutants/run.py --only '$(ONLY)'
