@@ -243,8 +243,18 @@ fn guests_without_a_policy_are_closed() {
         net.namespace
             .command(&format!("nft flush map {family} sgagent {map}"));
     }
+    let counters = ["group_egress", "group_ingress"];
+    let counted = |net: &Net, counter| {
+        let list = format!("nft list counter {family} sgagent {counter}");
+        net.namespace.command(&list)
+    };
+    let before = counters.map(|counter| counted(&net, counter));
     net.dropped(&A.to(STRANGER).udp(5, 6));
     net.blocked(&R.to(A.ip).src(STRANGER).udp(7, 8), A);
+    // By the stage itself, not only by what looks whether it was there.
+    for (counter, before) in counters.into_iter().zip(before) {
+        assert_ne!(counted(&net, counter), before);
+    }
     net.agent.start(&net.namespace);
     net.wait_for(A, sgagent::pb::NicState::Active);
     net.passes(&A.to(STRANGER).udp(5, 6), R);
