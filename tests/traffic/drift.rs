@@ -96,10 +96,14 @@ fn tamperings() -> Vec<(String, &'static str)> {
             "add chain bridge sgagent early { type filter hook forward priority -500; }".to_owned(),
             "chain early of table bridge sgagent added",
         ),
+        (
+            "delete table ip6 sgagent".to_owned(),
+            "table ip6 sgagent deleted",
+        ),
         match placement() {
             Placement::BrNetfilter => (
-                "delete table ip6 sgagent".to_owned(),
-                "table ip6 sgagent deleted",
+                "flush chain ip6 sgagent egress".to_owned(),
+                "deleted from chain egress of table ip6 sgagent",
             ),
             Placement::Bridge => (
                 "flush chain bridge sgagent egress".to_owned(),
