@@ -20,6 +20,10 @@ pub(crate) fn record(namespace: &Namespace, started: Instant) {
     let Ok(directory) = std::env::var("SGAGENT_TEST_COVERAGE") else {
         return;
     };
+    // A second panic would end the whole suite, and hide the first.
+    if std::thread::panicking() {
+        return;
+    }
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("unnamed").to_owned();
     let (_, listing) = namespace.try_command("nft list ruleset");
