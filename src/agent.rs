@@ -15,15 +15,20 @@ mod actor;
 mod change;
 mod drift;
 mod drops;
+mod explain;
 mod handle;
 mod revoke;
 mod settings;
 mod status;
 mod view;
 
-pub use crate::model::Generation;
+pub use crate::{
+    model::Generation,
+    policy::{Explanation, FlowState, Origin, RuleRef, Step, Verdict},
+};
 pub use actor::{Agent, Parts};
 pub use drift::Drift;
+pub use explain::{ExplainRefusal, Explained, Given, PacketFields, Query, Transport};
 pub use handle::{ApplyError, Handle, ReadError};
 pub use settings::{HostPolicy, restore as restore_settings};
 pub use view::{

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use crate::ruleset::{Cut, NicNumber, Plan, Reason};
+use crate::ruleset::{Cut, Learned, NicNumber, Plan, Reason};
 
 pub mod conntrack;
 pub mod exec;
@@ -74,6 +74,9 @@ pub trait Dataplane: Send + 'static {
 
     /// What was dropped since the rules were loaded.
     fn drops(&mut self) -> impl Future<Output = Result<Vec<Dropped>, DataplaneError>> + Send;
+
+    /// What the kernel has learned from packets since the rules were loaded.
+    fn learned(&mut self) -> impl Future<Output = Result<Learned, DataplaneError>> + Send;
 
     /// What is programmed, as text.
     fn text(&mut self) -> impl Future<Output = Result<String, DataplaneError>> + Send;

@@ -17,11 +17,16 @@ use crate::{
 };
 
 mod binding;
+mod explain;
 mod groups;
 mod next;
 mod numbering;
 mod takeover;
 
+pub use explain::{
+    ExplainError, Explainer, Explanation, FlowState, Origin, Question, RuleRef, Stage, Step,
+    Verdict, packets, summary,
+};
 pub use numbering::Numbering;
 
 /// What became of each NIC.

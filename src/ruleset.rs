@@ -30,6 +30,7 @@ use crate::model::{
 
 mod cut;
 mod flow;
+mod learned;
 pub mod name;
 mod narrow;
 mod owners;
@@ -37,8 +38,9 @@ mod plan;
 mod reason;
 
 pub use cut::{Before, Cut, Pardon, Selector, Suspect};
-pub use flow::{Flow, Judge, Upper};
+pub use flow::{Flow, Ground, Judge, Upper};
 pub(crate) use flow::{ICMPV6, SCTP, TCP, UDP};
+pub use learned::Learned;
 pub use narrow::Comparison;
 pub use plan::{Change, Object, Plan};
 pub use reason::{Reason, Where};

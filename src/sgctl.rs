@@ -13,10 +13,12 @@
 //! | 3 | the agent can't be reached |
 //! | 4 | `status --check`: the agent is not healthy, or NICs are quarantined |
 
+mod capture;
 pub mod client;
 pub mod command;
 mod cut;
 pub mod document;
+mod explain;
 mod failure;
 mod json;
 mod render;

@@ -12,6 +12,7 @@ mod api {
     pub(crate) mod bad_input;
     pub(crate) mod changes;
     pub(crate) mod drift;
+    pub(crate) mod explain;
     pub(crate) mod fake;
     pub(crate) mod reads;
     pub(crate) mod serving;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tracing::{error, info, warn};
@@ -198,13 +198,15 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                     .map_err(|error| ReadError(error.to_string()));
                 let _ = reply.send(answer);
             }
-            Command::RulesetText(reply) => self.text(reply).await,
+            Command::RulesetText(reply) => {
+                let text = self.dataplane.text().await;
+                let _ = reply.send(text.map_err(|error| ReadError(error.to_string())));
+            }
+            Command::Learned(reply) => {
+                let learned = self.dataplane.learned().await;
+                let _ = reply.send(learned.map_err(|error| ReadError(error.to_string())));
+            }
         }
-    }
-
-    async fn text(&mut self, reply: oneshot::Sender<Result<String, ReadError>>) {
-        let text = self.dataplane.text().await;
-        let _ = reply.send(text.map_err(|error| ReadError(error.to_string())));
     }
 
     pub(super) fn plan(&self, to: &Arc<Ruleset>) -> Plan {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Applied, Change, Drops, View};
-use crate::model::Fault;
+use crate::{model::Fault, ruleset::Learned};
 
 /// Why a change was not made. Nothing of it is in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,7 @@ pub(super) enum Command {
     Apply(Box<Change>, oneshot::Sender<Result<Applied, ApplyError>>),
     Drops(oneshot::Sender<Result<Drops, ReadError>>),
     RulesetText(oneshot::Sender<Result<String, ReadError>>),
+    Learned(oneshot::Sender<Result<Learned, ReadError>>),
 }
 
 /// A way to the agent's task. Cheap to clone.
@@ -75,6 +76,11 @@ impl Handle {
     /// What is programmed in the kernel, as nft text.
     pub async fn ruleset_text(&self) -> Result<String, ReadError> {
         self.read(Command::RulesetText).await
+    }
+
+    /// What the kernel has learned from packets.
+    pub(super) async fn learned(&self) -> Result<Learned, ReadError> {
+        self.read(Command::Learned).await
     }
 
     async fn read<T>(

@@ -15,7 +15,9 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tracing::{debug, warn};
 
 use super::{Dataplane, DataplaneError, Dropped, Tampering, conntrack, exec, exec::ExecError};
-use crate::ruleset::{Cut, Flow, Object, Pardon, Plan, Ruleset, Selector, name};
+use crate::ruleset::{
+    Cut, Flow, Learned, NicNumber, Object, Pardon, Plan, Ruleset, Selector, name,
+};
 
 mod batch;
 mod element;
@@ -331,6 +333,24 @@ impl Dataplane for Nft {
             }
         }
         Ok(all)
+    }
+
+    async fn learned(&mut self) -> Result<Learned, DataplaneError> {
+        let mut learned = Learned::default();
+        let set = |name| ["-j", "list", "set", "bridge", name::TABLE, name];
+        if !self.our_families().await?.contains(&"bridge") {
+            return Ok(learned);
+        }
+        for name in name::CLAIMS {
+            for (mark, address) in listing::by_address::<u32>(&self.read(&set(name)).await?)? {
+                let number = NicNumber(mark & name::NUMBER_MASK);
+                learned.claims.entry(number).or_default().insert(address);
+            }
+        }
+        let heard = self.read(&set(name::HEARD_ROUTERS)).await?;
+        let heard = listing::by_address::<String>(&heard)?;
+        learned.heard_routers = heard.into_iter().map(|(_, address)| address).collect();
+        Ok(learned)
     }
 
     async fn text(&mut self) -> Result<String, DataplaneError> {

@@ -7,6 +7,7 @@
 
 mod change;
 mod enums;
+mod explain;
 mod fingerprint;
 mod group;
 mod nic;
@@ -18,6 +19,7 @@ mod tests;
 mod text;
 
 pub use change::{Synced, apply, sync};
+pub(super) use explain::{explain, explained};
 pub use overview::{group_info, group_infos, status};
 pub use read::{drop_counts, group, member, nic, nic_drops, nic_info, nic_status, summary};
 

@@ -14,7 +14,7 @@ use super::{
     join::Join,
     page::Page,
     pieces::pieces,
-    status::{not_applied, not_found, not_read, refused},
+    status::{not_applied, not_explained, not_found, not_read, refused},
 };
 use crate::{
     agent::{ApplyError, Handle, View},
@@ -264,6 +264,14 @@ impl SecurityGroupAgent for Service {
             nics: wanted.map(convert::nic_drops).collect(),
             totals: convert::drop_counts(&drops.totals),
         }))
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {
+        let request = request.into_inner();
+        let (query, trace) = parsed(|f| convert::explain(f, request))?;
+        let all = self.handle.explain(query).await;
+        let all = all.map_err(|refusal| not_explained(&refusal))?;
+        Ok(Response::new(convert::explained(all, trace)))
     }
 }
 

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
-    agent::{ApplyError, ReadError},
+    agent::{ApplyError, ExplainRefusal, ReadError},
     model::{Fault, FaultKind},
 };
 
@@ -61,6 +61,14 @@ pub(super) fn not_applied(error: &ApplyError) -> Status {
 /// The status of a read that the kernel refused.
 pub(super) fn not_read(error: &ReadError) -> Status {
     Status::unavailable(&error.0)
+}
+
+/// The status of a question about packets that has no answer.
+pub(super) fn not_explained(refusal: &ExplainRefusal) -> Status {
+    match refusal {
+        ExplainRefusal::Fault(fault) => refused(std::slice::from_ref(fault)),
+        ExplainRefusal::Unreadable(why) => Status::unavailable(why),
+    }
 }
 
 /// A single fault of a request that only reads.

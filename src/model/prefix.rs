@@ -24,6 +24,11 @@ impl Prefix {
         Self(Ipv6Net::from(address))
     }
 
+    /// The /64 that holds this address: a link's, as hosts make addresses in it.
+    pub fn link_of(address: Ipv6Addr) -> Self {
+        Self(Ipv6Net::new_assert(address, 64).trunc())
+    }
+
     /// Its first address.
     pub fn network(&self) -> Ipv6Addr {
         self.0.network()

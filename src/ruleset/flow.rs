@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Allow, EgressMode, GroupNumber, NicRules, Policy, RemoteRules, Ruleset};
+use super::{Allow, EgressMode, GroupNumber, NicRules, Policy, Reason, RemoteRules, Ruleset};
 use crate::model::{
     Direction, Icmpv6Match, Permission, PortRange, Prefix, Protocol, is_link_local,
 };
@@ -104,6 +104,26 @@ impl Flow {
     }
 }
 
+/// What lets a flow begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// It is no group's to judge: neighbour discovery, MLD, DHCPv6 (S1, S4).
+    Exempt,
+    /// A permission, which exempts from S3 and S4.
+    Permission,
+    /// It is an echo request (S2).
+    Echo,
+    /// A rule.
+    Rule {
+        /// Of which group.
+        group: GroupNumber,
+        /// Which of its rules, from 0.
+        index: usize,
+    },
+    /// The NIC's default for what it sends (S4).
+    Default,
+}
+
 /// A ruleset with what it takes to judge many flows by it.
 #[derive(Debug)]
 pub struct Judge {
@@ -132,54 +152,84 @@ impl Judge {
         }
     }
 
-    /// Whether a NIC may begin a flow: the chain `egress`, then its policy.
+    /// Whether a NIC may begin a flow.
     pub fn may_send(&self, nic: &NicRules, flow: &Flow) -> bool {
+        self.sends(nic, flow).is_ok()
+    }
+
+    /// Whether a flow may begin that is delivered to a NIC.
+    pub fn may_receive(&self, nic: &NicRules, flow: &Flow) -> bool {
+        self.receives(nic, flow).is_ok()
+    }
+
+    /// What lets a NIC begin a flow, or doesn't: the chain `egress`, then its policy.
+    pub fn sends(&self, nic: &NicRules, flow: &Flow) -> Result<Ground, Reason> {
         if let Some((kind, _)) = flow.icmpv6() {
+            let advertises = nic.permissions.contains(&Permission::RouterAdvertisements);
             match kind {
-                131 | 132 | 133 | 135 | 136 | 143 => return true,
-                130 | 134 | 137 => {
-                    return nic.permissions.contains(&Permission::RouterAdvertisements);
-                }
+                131 | 132 | 133 | 135 | 136 | 143 => return Ok(Ground::Exempt),
+                130 | 134 | 137 if advertises => return Ok(Ground::Permission),
+                134 | 137 => return Err(Reason::RogueRa),
                 1..=4 | 128 | 129 => {}
-                _ => return false,
+                _ => return Err(Reason::Icmpv6Type),
             }
         }
         if let Some((from, to)) = flow.ports_of(UDP) {
             let serves = nic.permissions.contains(&Permission::Dhcpv6Server);
-            if from == 547 || to == 546 {
-                return serves;
+            match (from == 547 || to == 546, serves) {
+                (true, true) => return Ok(Ground::Permission),
+                (true, false) => return Err(Reason::RogueDhcpv6),
+                (false, true) if to == 547 => return Ok(Ground::Permission),
+                (false, _) => {}
             }
-            if to == 547 && (serves || self.is_dhcpv6_server(nic, flow.destination)) {
-                return true;
+            if to == 547 && self.is_dhcpv6_server(nic, flow.destination) {
+                return Ok(Ground::Exempt);
             }
         }
-        self.policy(nic).is_some_and(|policy| {
-            let open = policy.egress == EgressMode::Open;
-            let icmpv6 = flow.protocol == ICMPV6;
-            (policy.icmpv6 && flow.icmpv6().is_some_and(|(kind, _)| kind == 128))
-                || self.allowed(policy, Direction::Egress, flow, flow.destination)
-                || (open && (policy.icmpv6 || !icmpv6))
-        })
+        let policy = self.policy(nic).ok_or(Reason::GroupEgress)?;
+        let icmpv6 = flow.protocol == ICMPV6;
+        let open = policy.egress == EgressMode::Open && (policy.icmpv6 || !icmpv6);
+        self.by_policy(policy, Direction::Egress, flow)
+            .or(open.then_some(Ground::Default))
+            .ok_or(Reason::GroupEgress)
     }
 
-    /// Whether a flow may begin that is delivered to a NIC: the chain `ingress`, then its
-    /// policy.
-    pub fn may_receive(&self, nic: &NicRules, flow: &Flow) -> bool {
+    /// What lets a flow begin that is delivered to a NIC, or doesn't: the chain `ingress`,
+    /// then its policy.
+    pub fn receives(&self, nic: &NicRules, flow: &Flow) -> Result<Ground, Reason> {
+        let may = |permission| nic.permissions.contains(&permission);
         if let Some((kind, _)) = flow.icmpv6() {
             match kind {
-                130..=132 | 134..=137 | 143 => return true,
-                133 if nic.permissions.contains(&Permission::RouterAdvertisements) => return true,
+                130..=132 | 134..=137 | 143 => return Ok(Ground::Exempt),
+                133 if may(Permission::RouterAdvertisements) => return Ok(Ground::Permission),
                 _ => {}
             }
         }
         match flow.ports_of(UDP) {
-            Some((_, 546)) => return true,
-            Some((_, 547)) if nic.permissions.contains(&Permission::Dhcpv6Server) => return true,
+            Some((_, 546)) => return Ok(Ground::Exempt),
+            Some((_, 547)) if may(Permission::Dhcpv6Server) => return Ok(Ground::Permission),
             Some(_) | None => {}
         }
-        self.policy(nic).is_some_and(|policy| {
-            (policy.icmpv6 && flow.icmpv6().is_some_and(|(kind, _)| kind == 128))
-                || self.allowed(policy, Direction::Ingress, flow, flow.source)
+        let policy = self.policy(nic).ok_or(Reason::GroupIngress)?;
+        self.by_policy(policy, Direction::Ingress, flow)
+            .ok_or(Reason::GroupIngress)
+    }
+
+    /// What of a policy allows a flow, its default for what is sent left out.
+    fn by_policy(&self, policy: &Policy, way: Direction, flow: &Flow) -> Option<Ground> {
+        if policy.icmpv6 && flow.icmpv6().is_some_and(|(kind, _)| kind == 128) {
+            return Some(Ground::Echo);
+        }
+        let other = match way {
+            Direction::Ingress => flow.source,
+            Direction::Egress => flow.destination,
+        };
+        policy.groups.iter().find_map(|group| {
+            let rules = &self.ruleset.groups.get(group)?.rules;
+            let mut rules = rules.iter();
+            let index = rules.position(|rule| self.matches(rule, way, flow, other))?;
+            let group = *group;
+            Some(Ground::Rule { group, index })
         })
     }
 
@@ -194,14 +244,6 @@ impl Judge {
                 let rules = self.ruleset.bridges.get(bridge);
                 rules.is_some_and(|rules| rules.dhcpv6_servers.contains(&address))
             })
-    }
-
-    fn allowed(&self, policy: &Policy, way: Direction, flow: &Flow, other: Ipv6Addr) -> bool {
-        let groups = policy.groups.iter();
-        groups
-            .filter_map(|group| self.ruleset.groups.get(group))
-            .flat_map(|group| &group.rules)
-            .any(|rule| self.matches(rule, way, flow, other))
     }
 
     fn matches(&self, rule: &Allow, way: Direction, flow: &Flow, other: Ipv6Addr) -> bool {

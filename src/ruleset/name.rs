@@ -19,6 +19,12 @@ pub const DELIVERED: u32 = 0x5100_0000;
 /// drop's reason.
 pub const NUMBER_MASK: u32 = 0x00ff_ffff;
 
+/// The sets of link-local addresses that NICs were the first to use, by NIC.
+pub const CLAIMS: &[&str] = &["claim_1", "claim_2", "claim_3", "claim_4"];
+
+/// The set of who sent a router advertisement from outside.
+pub const HEARD_ROUTERS: &str = "heard_router";
+
 fn short(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => "ingress",

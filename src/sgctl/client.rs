@@ -186,6 +186,14 @@ impl Client {
     pub async fn drops(&mut self, nic_id: String) -> Result<pb::ListDropsResponse, Failure> {
         call!(self.list_drops(pb::ListDropsRequest { nic_id }))
     }
+
+    /// What becomes of packets, and why.
+    pub async fn explain(
+        &mut self,
+        request: pb::ExplainRequest,
+    ) -> Result<pb::ExplainResponse, Failure> {
+        call!(self.explain(request))
+    }
 }
 
 /// tonic's own errors say "transport error"; what a person needs is at the bottom.

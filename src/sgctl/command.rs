@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     Failure,
     client::{Client, Target},
-    document, json, render,
+    document,
+    explain::Explain,
+    json, render,
 };
 use crate::pb;
 
@@ -112,6 +114,8 @@ enum Command {
         /// Only of this NIC
         nic: Option<String>,
     },
+    /// Say what becomes of a packet and why, without sending it
+    Explain(Box<Explain>),
 }
 
 /// Does what the arguments say and writes the answer to `out`.
@@ -148,6 +152,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Status { check } => session.status(check).await,
         Command::Ruleset => session.ruleset().await,
         Command::Drops { nic } => session.drops(nic).await,
+        Command::Explain(question) => session.explain(*question).await,
     }
 }
 
@@ -247,6 +252,11 @@ impl<W: Write> Session<'_, W> {
         self.show(&list, "ListDropsResponse", |list, colour| {
             render::drops(list, of_one, colour)
         })
+    }
+
+    async fn explain(&mut self, question: Explain) -> Result<(), Failure> {
+        let answer = self.client().await?.explain(question.request()?).await?;
+        self.show(&answer, "ExplainResponse", render::explained)
     }
 
     async fn status(&mut self, check: bool) -> Result<(), Failure> {

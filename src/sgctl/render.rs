@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use super::table::{Cell, Table, Tone};
 use crate::pb::{self, interface_selector::By};
 
+mod explain;
 mod status;
 
+pub(super) use explain::explained;
 pub(super) use status::status;
 
 /// How many addresses a list shows of each NIC.

@@ -12,7 +12,7 @@ use sgagent::{
     dataplane::{Dataplane, DataplaneError, Dropped, Tampering, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
-    ruleset::{Cut, NicNumber, Object, Plan, Reason, Ruleset},
+    ruleset::{Cut, Learned, NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::{mpsc, watch};
@@ -146,6 +146,10 @@ impl Dataplane for FakeDataplane {
             .iter()
             .map(|change| format!("{change:?}"))
             .collect()
+    }
+
+    async fn learned(&mut self) -> Result<Learned, DataplaneError> {
+        Ok(Learned::default())
     }
 
     async fn drops(&mut self) -> Result<Vec<Dropped>, DataplaneError> {

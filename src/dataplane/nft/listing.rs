@@ -1,6 +1,8 @@
 //! Reads what `nft -j list` prints. The `nftables` crate's own types can't: one object
 //! that they don't know fails the whole document.
 
+use std::net::Ipv6Addr;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -162,6 +164,42 @@ pub(super) fn revoked(text: &str) -> Result<Vec<Listed>, DataplaneError> {
     Ok(all)
 }
 
+/// The elements of a set of a first part and an address that was read as octets: nft prints
+/// that as one number.
+pub(super) fn by_address<K: DeserializeOwned>(
+    text: &str,
+) -> Result<Vec<(K, Ipv6Addr)>, DataplaneError> {
+    #[derive(Deserialize)]
+    struct Found<K> {
+        elem: Val<K>,
+    }
+    #[derive(Deserialize)]
+    struct Val<K> {
+        val: Key<K>,
+    }
+    #[derive(Deserialize)]
+    struct Key<K> {
+        concat: (K, String),
+    }
+    let mut all = Vec::new();
+    for mut set in objects(text, "set")? {
+        let Some(list) = set.get_mut("elem") else {
+            continue;
+        };
+        let list: Vec<Found<K>> =
+            serde_json::from_value(list.take()).map_err(|e| unreadable(&e))?;
+        for found in list {
+            let (first, number) = found.elem.val.concat;
+            let digits = number.strip_prefix("0x").unwrap_or_default();
+            let address = u128::from_str_radix(digits, 16).map_err(|_| {
+                DataplaneError::Unreadable(format!("nft printed {number}, which is no address"))
+            })?;
+            all.push((first, Ipv6Addr::from(address)));
+        }
+    }
+    Ok(all)
+}
+
 fn elements<K: DeserializeOwned>(text: &str) -> Result<Vec<CountedElement<K>>, DataplaneError> {
     let mut all = Vec::new();
     for mut set in objects(text, "set")? {
@@ -194,5 +232,14 @@ mod tests {
         assert_eq!(found[0].nic, Some(NicNumber(5)));
         assert_eq!(found[0].reason, Reason::SpoofedMac);
         assert!(nic_drops("rubbish").is_err());
+    }
+    #[test]
+    fn addresses_that_were_read_as_octets_are_found() {
+        let text = r#"{"nftables":[{"metainfo":{}},{"set":{"name":"claim_1","type":["mark","integer"],
+            "elem":[{"elem":{"val":{"concat":[1358954497,"0xfe800000000000000000000000000001"]},
+            "expires":3599}}]}}]}"#;
+        let found = by_address::<u32>(text).unwrap();
+        assert_eq!(found, [(0x5100_0001, "fe80::1".parse().unwrap())]);
+        assert!(by_address::<u32>(&text.replace("0xfe8", "0xfe8g")).is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Faults, Path};
 use crate::{
+    agent::{FlowState, Origin},
     model::{DefaultAction, Direction, Ipv4Mode, Permission},
     pb,
 };
@@ -16,6 +17,8 @@ const IPV4: &str = "IPV4_MODE_PASS, IPV4_MODE_BLOCK";
 const DIRECTION: &str = "DIRECTION_INGRESS, DIRECTION_EGRESS";
 const PROTOCOL: &str = "PROTOCOL_ANY, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP, \
      PROTOCOL_ICMPV6, PROTOCOL_NUMBER";
+const FLOW_STATE: &str = "FLOW_STATE_NEW, FLOW_STATE_ESTABLISHED, FLOW_STATE_RELATED";
+const ORIGIN: &str = "PACKET_ORIGIN_UPLINK, PACKET_ORIGIN_NIC, PACKET_ORIGIN_HOST";
 const NIC_STATE: &str = "NIC_STATE_ACTIVE, NIC_STATE_PENDING, NIC_STATE_QUARANTINED";
 
 /// A link-local mode, without the addresses that may go with it.
@@ -91,6 +94,24 @@ pub(super) fn protocol(f: &mut Faults, at: &Path<'_>, value: i32) -> Option<Prot
     })
 }
 
+pub(super) fn flow_state(f: &mut Faults, at: &Path<'_>, value: i32) -> Option<FlowState> {
+    choose(f, at, (value, FLOW_STATE), |state| match state {
+        pb::FlowState::Unspecified => None,
+        pb::FlowState::New => Some(FlowState::None),
+        pb::FlowState::Established => Some(FlowState::Established),
+        pb::FlowState::Related => Some(FlowState::Related),
+    })
+}
+
+pub(super) fn packet_origin(f: &mut Faults, at: &Path<'_>, value: i32) -> Option<Origin> {
+    choose(f, at, (value, ORIGIN), |origin| match origin {
+        pb::PacketOrigin::Unspecified => None,
+        pb::PacketOrigin::Uplink => Some(Origin::Uplink),
+        pb::PacketOrigin::Nic => Some(Origin::Nic),
+        pb::PacketOrigin::Host => Some(Origin::Host),
+    })
+}
+
 /// The states that a list is narrowed to.
 pub(in crate::grpc) fn nic_state(
     f: &mut Faults,
@@ -149,6 +170,8 @@ mod tests {
         listed!(ipv4, IPV4, pb::Ipv4Mode);
         listed!(direction, DIRECTION, pb::Direction);
         listed!(protocol, PROTOCOL, pb::Protocol);
+        listed!(flow_state, FLOW_STATE, pb::FlowState);
+        listed!(packet_origin, ORIGIN, pb::PacketOrigin);
         listed!(nic_state, NIC_STATE, pb::NicState);
     }
 }

@@ -88,7 +88,7 @@ fn rule(f: &mut Faults, at: &Path<'_>, rule: pb::Rule) -> Option<GroupRule> {
 
 /// Notes where a field is given with a protocol that has no such thing. A protocol that
 /// is itself at fault may have been meant to have it.
-fn goes_with(
+pub(super) fn goes_with(
     f: &mut Faults,
     at: &Path<'_>,
     protocol: Option<ProtocolName>,
@@ -99,7 +99,7 @@ fn goes_with(
     }
 }
 
-fn octet(f: &mut Faults, at: &Path<'_>, value: u32) -> Option<u8> {
+pub(super) fn octet(f: &mut Faults, at: &Path<'_>, value: u32) -> Option<u8> {
     let octet = u8::try_from(value).ok();
     if octet.is_none() {
         f.invalid(at, format_args!("{value} is not in 0-255"));

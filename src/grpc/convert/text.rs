@@ -97,6 +97,40 @@ pub(super) fn link_local(faults: &mut Faults, at: &Path<'_>, text: &str) -> Opti
     Some(address)
 }
 
+/// An address of a packet, where one is given: any there is.
+pub(super) fn any_address(f: &mut Faults, at: &Path<'_>, text: &str) -> Option<Ipv6Addr> {
+    if text.is_empty() {
+        return None;
+    }
+    let address = text.parse().ok();
+    if address.is_none() {
+        f.invalid(at, format_args!("{text:?} is no IPv6 address"));
+    }
+    address
+}
+
+/// A MAC of a packet, where one is given: groups' and zero included.
+pub(super) fn any_mac(f: &mut Faults, at: &Path<'_>, text: &str) -> Option<[u8; 6]> {
+    if text.is_empty() {
+        return None;
+    }
+    let octets: Option<Vec<_>> = text
+        .split(':')
+        .map(|part| {
+            u8::from_str_radix(part, 16)
+                .ok()
+                .filter(|_| part.len() == 2)
+        })
+        .collect();
+    let mac = octets.and_then(|octets| octets.try_into().ok());
+    if mac.is_none() {
+        let text =
+            format!("{text:?} is no MAC address: six octets in hexadecimal with colons are wanted");
+        f.invalid(at, text);
+    }
+    mac
+}
+
 /// Any prefix, `::/0` included.
 pub(super) fn prefix(faults: &mut Faults, at: &Path<'_>, text: String) -> Option<Prefix> {
     faults.check(at, Prefix::try_from(text))
