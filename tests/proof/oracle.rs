@@ -1,0 +1,155 @@
+//! The naive oracle: packet-policy.md read a second time, as plain code, without a look at what
+//! the product does. A row is a function; what is not in the specification is in the table.
+//!
+//! | where the specification is silent or can be read in two ways | the reading taken |
+//! |---|---|
+//! | S1 (a), which is of what is *delivered*, for what a guest sends | The list holds both ways, by message: else a permitted redirect, which conntrack calls invalid, could not get out. The rest of what S4 exempts (RS, done, DHCPv6 clients) is judged after S1 (d): broken ones end there |
+//! | S1 (a) and broken packets | (a) comes before (d): an NS or a DHCPv6 reply with a wrong checksum passes |
+//! | "MLD queries and reports" delivered | 130, 131, 143. A done (132) is neither, and goes by rule, untracked |
+//! | a packet that is broken and belongs to a flow | invalid, not established |
+//! | exempt from S3, S4 by permission | RA, Redirect, query out, RS in; UDP from 547, to 546, 547 out, to 547 in. `ANY_SOURCE` exempts nothing from groups. An invalid packet stays invalid |
+//! | what `icmpv6_default: DENY` leaves | ND, MLD, errors of a flow, established echoes; rules. An echo request that no rule allows violates S2, in place of S3 or S4 |
+//! | G3, how much of the upper layer must be in the first fragment | its beginning: one octet, where more fragments follow. A packet that is whole may have an empty one (conntrack's business) |
+//! | G3, No Next Header (59) | an upper layer like any other; conntrack calls it invalid (S1) |
+//! | G3, an upper-layer number that nobody has assigned | an upper layer like any other |
+//! | G3, a second fragment header | violates, atomic or not |
+//! | G3, order and options of extension headers | any order, any octets, also hop-by-hop options behind others |
+//! | G3, fragments that are not the first | the headers before the fragment header are judged, what it calls next is not |
+//! | ingress has no G3 | AH is walked, other opaque headers are upper layers by their number, routing headers pass. A chain that breaks off is invalid (S1) |
+//! | a first header longer than the packet, no extension header next | as Linux: an empty upper layer of the next header's number (violates G3 on egress) |
+//! | payload length 0 | nothing is there, jumbogram or not |
+//! | payload length beyond the frame, another version than 6, no whole IPv6 header | `malformed`, and no other row is judged |
+//! | G4, an ICMPv6 message without a type | violates |
+//! | G5 and the RA, Redirect of a permitted NIC | G5 speaks of 133, 135, 136 only; but T4's "whatever port it enters by" holds for all of 133–137, on egress too |
+//! | G6, G7, G9: a message shorter than its fixed part | violates the row |
+//! | G6, G7: own MAC in the option | the real one, also where the frame's is virtual |
+//! | G8: the solicited-node group | any, not that of the target only |
+//! | G8: one Nonce option | one option of type 14, of whatever length |
+//! | G9: the virtual MAC in the option | any declared one, whatever the frame's source, where the target is shared |
+//! | a frame from a virtual MAC | bound and on-link are the shared addresses alone; `::` is allowed where the row allows it; no link-local address is its own |
+//! | G2, RARP | with the real MAC as the frame's source, in either IPv4 mode |
+//! | G10: `ANY_UNOWNED` | own link-local is one that it may claim |
+//! | G12 "unfragmented" | no fragment header, an atomic one neither |
+//! | G13 and rows 6–10 | 133, 135, 136, 131, 132, 143 are judged by their own rows alone; 130, 134, 137 of a permitted NIC, and every fragment that is not a first one, by G13 |
+//! | `ANY_SOURCE` and G9 | lifts the target, not the source; in G7 and G13 any source at all, `::` and groups included |
+//! | T1: the NIC's MACs | virtual ones included, for every address |
+//! | T3, T5 from the host | the same lists of routers and servers |
+//! | T3, T4: code and options | RA and Redirect: not looked at. NS, NA: the code is |
+//! | T5 "an own address" | any bound one, delegated too; a link-local one of an `ANY_UNOWNED` NIC once it is claimed |
+//! | `ANY_UNOWNED`: other NICs | those of the same bridge, with EUI-64 or explicit addresses or what they claimed |
+//! | `ANY_UNOWNED`: the host's | those of all of its interfaces |
+//! | a fragment that comes twice | makes the datagram incomplete, as any overlap |
+//! | G14 | the row is named that is violated by the packet as it is joined |
+
+mod delivery;
+mod frame;
+mod groups;
+mod guard;
+mod owned;
+#[cfg(test)]
+mod tests;
+mod tracking;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use sgagent::model::{Desired, Direction, IfName, Located, NicId};
+
+/// One question: one datagram, sent by or to be delivered to a NIC.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub desired: &'a Desired,
+    /// Interfaces, and what the configuration says of bridges.
+    pub host: &'a Located,
+    /// The NIC's port.
+    pub interface: &'a IfName,
+    pub nic: &'a NicId,
+    /// Egress: the NIC sent it. Ingress: it entered by an uplink, or came from the host.
+    pub direction: Direction,
+    /// With ingress: it came from the host. No row asks.
+    #[expect(dead_code, reason = "no row asks; who compares is asked")]
+    pub from_host: bool,
+    /// One Ethernet frame, or all the fragments of one datagram in the order sent.
+    pub frames: &'a [Vec<u8>],
+    pub flow: FlowState,
+    pub first_come: &'a FirstCome,
+}
+
+/// What connection tracking knew of the datagram's flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlowState {
+    /// Nothing: whether the datagram begins one is for the oracle to say.
+    None,
+    Established,
+    Related,
+}
+
+/// What `ANY_UNOWNED` depends on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FirstCome {
+    /// The link-local addresses that NICs have.
+    pub claims: BTreeMap<NicId, BTreeSet<Ipv6Addr>>,
+    /// Who sent an RA that was let through.
+    pub heard_routers: BTreeSet<Ipv6Addr>,
+}
+
+/// The rows that the datagram violates; none: it passes.
+pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
+    let mut rows = BTreeSet::new();
+    let mut packets = Vec::new();
+    for octets in question.frames {
+        let Some(frame) = frame::ethernet(octets) else {
+            rows.insert("malformed");
+            continue;
+        };
+        rows.extend(match question.direction {
+            Direction::Egress => guard::of_frame(question, &frame),
+            Direction::Ingress => delivery::of_frame(question, &frame),
+        });
+        if frame.kind != 0x86dd {
+            continue;
+        }
+        match frame::Look::at(&frame) {
+            Some(packet) => packets.push(packet),
+            None => {
+                rows.insert("malformed");
+            }
+        }
+    }
+    let whole = frame::join(&packets);
+    for packet in packets.iter().chain(&whole) {
+        rows.extend(guarded(question, packet));
+    }
+    if let Some(whole) = whole {
+        rows.extend(groups::of_packet(question, &whole));
+    }
+    rows
+}
+
+fn guarded(question: &Question<'_>, packet: &frame::Look) -> Vec<&'static str> {
+    match question.direction {
+        Direction::Egress => {
+            let mut rows = guard::of_packet(question, packet);
+            if delivery::t4_fragment(packet) {
+                rows.push("T4");
+            }
+            rows
+        }
+        Direction::Ingress => delivery::of_packet(question, packet),
+    }
+}
+
+/// Whether the frames are all of the datagram: an incomplete one never arrives.
+pub(crate) fn complete(frames: &[Vec<u8>]) -> bool {
+    let parse = |octets: &Vec<u8>| frame::Look::at(&frame::ethernet(octets)?);
+    let packets: Vec<_> = frames.iter().filter_map(parse).collect();
+    match frames {
+        [only] => packets.is_empty() || is_other(only) || frame::join(&packets).is_some(),
+        _ => packets.len() == frames.len() && frame::join(&packets).is_some(),
+    }
+}
+
+/// Whether a frame is not of IPv6: then it is whole in itself.
+fn is_other(octets: &[u8]) -> bool {
+    frame::ethernet(octets).is_none_or(|frame| frame.kind != 0x86dd)
+}
