@@ -41,6 +41,7 @@ mod traffic {
     mod listeners;
     mod live;
     mod misbehaving;
+    mod padding;
     mod permissions;
     mod placement;
     mod reassembly;

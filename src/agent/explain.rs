@@ -245,7 +245,7 @@ fn closed(view: &View, query: &Query) -> Result<Vec<Explained>, ExplainRefusal> 
             text: format!("a port that no NIC is bound to carries nothing; {why}"),
             hint: None,
             steps: Vec::new(),
-            claims: Vec::new(),
+            learned: Learned::default(),
         },
         direction: query.direction.unwrap_or(Direction::Egress),
         frames: vec![i],

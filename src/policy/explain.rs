@@ -11,11 +11,7 @@
 //! Not modelled: rates (G15, G16, S8), flows that were cut and would be revived (S7), and what
 //! connection tracking knows, which the question has to say ([`FlowState`]).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv6Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::{Direction, IfName},
@@ -189,7 +185,9 @@ impl Course<'_> {
         if self.question.origin == Origin::Uplink {
             for (i, octets) in self.question.frames.iter().enumerate() {
                 self.trace.frame = i;
-                delivery::entering(octets, &mut self.trace)?;
+                if let Some(router) = delivery::entering(octets, &mut self.trace)? {
+                    self.learned.heard_routers.insert(router);
+                }
             }
         }
         let Some(head) = self
@@ -277,14 +275,6 @@ impl Course<'_> {
             mut trace,
             ..
         } = self;
-        let own = |learned: &Learned| -> BTreeSet<Ipv6Addr> {
-            let claims = learned.claims.get(&question.nic);
-            claims.cloned().unwrap_or_default()
-        };
-        let claims = own(&learned)
-            .difference(&own(question.learned))
-            .copied()
-            .collect();
         let (verdict, row, reason, rule, text, hint) = match end {
             Ok(End::Allowed(Allowed { row, rule, text })) => {
                 (Verdict::Accept, row, None, rule, text, None)
@@ -317,7 +307,7 @@ impl Course<'_> {
             text,
             hint,
             steps: trace.steps,
-            claims,
+            learned,
         }
     }
 }

@@ -115,6 +115,20 @@ fn g13_any_unowned_speaks_for_four_addresses_at_most() {
     net.passes(&B.probes(own(5)), R);
 }
 
+/// An advertisement that is cut off before its target is about no address, and takes none.
+#[test]
+fn g9_advertisement_without_a_target_takes_no_address() {
+    let mut net = net();
+    for length in [8, 11, 20, 23] {
+        let mut cut_off = A.claims(own(9)).src(own(1));
+        cut_off.body.truncate(length);
+        net.dropped(&cut_off);
+    }
+    for n in 1..=4 {
+        net.passes(&from(A, own(n)), R);
+    }
+}
+
 #[test]
 fn g13_any_unowned_belongs_to_who_came_first() {
     let mut net = net();

@@ -14,10 +14,10 @@ use crate::support::want::{
 };
 use crate::support::who::{A, ALL_NODES, B, C, HOST, Machine, R, STRANGER, UNBOUND, ip};
 
-type Counts = BTreeMap<String, u64>;
+pub(super) type Counts = BTreeMap<String, u64>;
 
 /// What was dropped of one machine's NIC, and in all.
-fn drops(net: &Net, machine: Machine) -> (Counts, Counts) {
+pub(super) fn drops(net: &Net, machine: Machine) -> (Counts, Counts) {
     let request = pb::ListDropsRequest {
         nic_id: machine.port.to_owned(),
     };

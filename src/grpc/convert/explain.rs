@@ -254,7 +254,7 @@ fn explanation(explained: Explained, trace: bool) -> pb::PacketExplanation {
         text,
         hint,
         steps,
-        claims: _,
+        learned: _,
     } = explanation;
     let verdict = match verdict {
         Verdict::Accept => pb::PacketVerdict::Accept,

@@ -1,8 +1,10 @@
 //! The guard on what is delivered to a NIC: rows T1 to T5. One frame at a time where it
 //! enters the bridge, the packet as a whole where it leaves it.
 
+use std::net::Ipv6Addr;
+
 use super::{
-    guard::mac,
+    guard::{OFF_8_OCTETS, first_fragment, mac},
     octets::{Frame, IPV6, Packet, octet, word},
     owned::Owner,
     trace::{Denial, Stage, Trace},
@@ -21,16 +23,26 @@ pub(super) enum Delivered {
     ToGroups,
 }
 
-/// T4 where a fragment enters by an uplink, before it is joined with others.
-pub(super) fn entering(octets: &[u8], trace: &mut Trace) -> Result<(), Denial> {
-    let Some(frame) = Frame::of(octets).filter(|frame| frame.ether_type == IPV6) else {
-        return Ok(());
+/// T4 where a fragment enters by an uplink, before it is joined with others. Says who
+/// advertises itself as a router: its address is nobody's to be first to use.
+pub(super) fn entering(octets: &[u8], trace: &mut Trace) -> Result<Option<Ipv6Addr>, Denial> {
+    let frame = Frame::of(octets).filter(|frame| frame.ether_type == IPV6);
+    let Some(Ok(packet)) = frame.map(|frame| Packet::of(frame.payload)) else {
+        return Ok(None);
     };
-    let Ok(packet) = Packet::of(frame.payload) else {
-        return Ok(());
-    };
-    if packet.fragment.is_none() || packet.is_later_fragment() {
-        return Ok(());
+    if packet.fragment.is_none() {
+        let kind = packet.upper(ICMPV6).and_then(|data| octet(data, 0));
+        let router = kind == Some(134) && packet.hop_limit == 255;
+        return Ok(router.then_some(packet.source));
+    }
+    if packet.ends_off_8_octets() {
+        return Err(Denial::new(Reason::ExtHeader, "T4", OFF_8_OCTETS));
+    }
+    if packet.is_later_fragment() {
+        return Ok(None);
+    }
+    if let Err(why) = first_fragment(&packet) {
+        return Err(Denial::new(Reason::ExtHeader, "T4", why));
     }
     let hides = || {
         let text = "the first fragment does not reach the upper layer (RFC 7112)";
@@ -50,7 +62,7 @@ pub(super) fn entering(octets: &[u8], trace: &mut Trace) -> Result<(), Denial> {
         }
     }
     trace.step(Stage::Guard, "T4", "no neighbour discovery in fragments");
-    Ok(())
+    Ok(None)
 }
 
 pub(super) struct Delivery<'a, 'b> {
@@ -133,7 +145,7 @@ impl Delivery<'_, '_> {
 
     fn neighbour(&mut self, packet: &Packet<'_>) -> Result<(), Denial> {
         let code = packet.upper(ICMPV6).and_then(|data| octet(data, 1));
-        if packet.hop_limit != 255 || code.is_some_and(|code| code != 0) {
+        if packet.hop_limit != 255 || code != Some(0) {
             let text = "neighbour discovery whose hop limit is not 255, or whose code is not 0";
             return Err(Denial::new(Reason::NdMalformed, "T4", text));
         }

@@ -68,7 +68,7 @@ impl Groups<'_, '_> {
 
     /// What is delivered to the NIC.
     pub(super) fn delivered(&mut self, packet: &Packet<'_>) -> Result<Allowed, Denial> {
-        if self.flow == FlowState::Established {
+        if self.is_established(packet) {
             return Ok(established());
         }
         let ground = match flow_of(packet) {
@@ -88,22 +88,29 @@ impl Groups<'_, '_> {
         self.by_policy(Direction::Ingress, ground, packet)
     }
 
+    /// What is broken, or no matter of flows, belongs to none.
+    fn is_established(&self, packet: &Packet<'_>) -> bool {
+        let first = tracking::first(packet, self.checksums);
+        self.flow == FlowState::Established && matches!(first, First::New | First::Unanswered(_))
+    }
+
     /// S1 (b) to (d); nothing where rules have to decide.
     fn known(&mut self, packet: &Packet<'_>) -> Result<Option<Allowed>, Denial> {
-        let first = tracking::first(packet, self.checksums);
-        match (self.flow, first) {
-            (FlowState::Established, _) => return Ok(Some(established())),
-            (FlowState::Related, _) => {
+        match (self.flow, tracking::first(packet, self.checksums)) {
+            (_, First::Broken(why)) | (FlowState::None, First::Unanswered(why)) => {
+                let text = format!("connection tracking makes no sense of it: {why}");
+                return Err(Denial::new(Reason::Invalid, "S1", text).hint(unanswered(packet)));
+            }
+            (FlowState::Established, First::New | First::Unanswered(_)) => {
+                return Ok(Some(established()));
+            }
+            (FlowState::Related, First::New | First::Unanswered(_)) => {
                 if let Some(1..=4) = packet.upper(ICMPV6).and_then(|data| octet(data, 0)) {
                     let text = "an ICMPv6 error about a flow that was allowed to begin";
                     return Ok(Some(Allowed::by("S1", text)));
                 }
             }
-            (FlowState::None, First::Invalid(why)) => {
-                let text = format!("connection tracking makes no sense of it: {why}");
-                return Err(Denial::new(Reason::Invalid, "S1", text).hint(unanswered(packet)));
-            }
-            (FlowState::None, First::New | First::Untracked) => {}
+            (_, First::Untracked) | (FlowState::None, First::New) => {}
         }
         let text = "it belongs to no flow that is known, and begins one";
         self.trace.step(Stage::Groups, "S1", text);

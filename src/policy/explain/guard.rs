@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use super::{
     octets::{
-        AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, IPV6, Packet, ROUTING, address,
-        link_layer, octet, word,
+        AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, Header, IPV6, Packet, ROUTING,
+        address, link_layer, octet, word,
     },
     owned::Owner,
     trace::{Denial, Stage, Trace},
@@ -92,6 +92,9 @@ impl Guard<'_, '_> {
         self.step("G2", "IPv6, without a tag");
         let malformed = |why| Denial::new(Reason::ExtHeader, "G3", why);
         let packet = Packet::of(frame.payload).map_err(malformed)?;
+        if packet.ends_off_8_octets() {
+            return Err(malformed(OFF_8_OCTETS));
+        }
         if packet.is_later_fragment() {
             self.step("G3", "a fragment that is not the first: that one decides");
             return self.bound(frame, &packet);
@@ -118,8 +121,7 @@ impl Guard<'_, '_> {
             TCP => 20,
             SCTP => 12,
             UDP => 8,
-            ICMPV6 => 1,
-            _ => 0,
+            _ => 1,
         };
         if data.len() < least {
             let text = "the upper-layer header is not all there (RFC 7112)";
@@ -181,7 +183,7 @@ impl Guard<'_, '_> {
             130 if advertises => self.mld(frame, packet),
             134 | 137 if advertises => {
                 self.well_formed(packet, data)?;
-                self.own_source(frame, packet)
+                self.bound(frame, packet)
             }
             134 => Err(of_no_router(Reason::RogueRa, "a router advertisement")),
             137 => Err(of_no_router(Reason::RogueRa, "a redirect")),
@@ -319,8 +321,8 @@ impl Guard<'_, '_> {
         if packet.hop_limit != 1 {
             return Err(wrong("MLD whose hop limit is not 1"));
         }
-        if packet.header(FRAGMENT).is_some() {
-            return Err(wrong("MLD in fragments"));
+        if !is_all_there(packet) {
+            return Err(wrong("MLD behind more than a router alert, or cut off"));
         }
         if packet.source.is_unspecified() {
             self.step("G10", "MLD from ::");
@@ -361,17 +363,42 @@ enum NdOption {
     Wrong,
 }
 
+/// Whether a first fragment itself shows what it is of: the frame's padding, which is read like
+/// the rest, does not come with it.
+pub(super) fn first_fragment(packet: &Packet<'_>) -> Result<(), &'static str> {
+    match packet.fragment.map(|fragment| fragment.next) {
+        Some(HOP_BY_HOP | ROUTING | FRAGMENT) => {
+            return Err(
+                "behind the fragment header is another header that could hide a second one",
+            );
+        }
+        Some(DESTINATION) => {}
+        Some(_) | None => return Ok(()),
+    }
+    let options = packet.header(DESTINATION);
+    let units = options.and_then(|header| octet(packet.octets, header.at + 1));
+    if let Some(HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) =
+        options.map(|header| header.next)
+    {
+        return Err("behind the fragment header are options that could hide a second one");
+    }
+    if let (FRAGMENT, Some(0..=7), 80..) | (FRAGMENT, Some(0..=143), 1168..) =
+        (packet.next, units, packet.length)
+    {
+        return Ok(());
+    }
+    Err("a first fragment too short for its options and what is behind them")
+}
+
+/// Reassembly lets such a fragment go on by itself (`nf_ct_frag6_gather`).
+pub(super) const OFF_8_OCTETS: &str =
+    "a fragment that is not the last ends off 8 octets (RFC 8200 §4.5)";
+
 /// G3: what hides behind a second header of a kind that is looked for once.
 fn headers(packet: &Packet<'_>) -> Outcome<()> {
     let hides = |text: &str| Err(Denial::new(Reason::ExtHeader, "G3", text));
+    first_fragment(packet).or_else(hides)?;
     let fragment = packet.fragment.map(|fragment| fragment.next);
-    if let Some(HOP_BY_HOP | ROUTING | FRAGMENT) = fragment {
-        return hides("behind the fragment header is another header that could hide a second one");
-    }
-    let options = packet.header(DESTINATION).map(|header| header.next);
-    if let (Some(DESTINATION), Some(HOP_BY_HOP | FRAGMENT | DESTINATION)) = (fragment, options) {
-        return hides("behind the fragment header are options that could hide a second one");
-    }
     let Some(routing) = packet.header(ROUTING) else {
         return Ok(());
     };
@@ -391,6 +418,22 @@ fn headers(packet: &Packet<'_>) -> Outcome<()> {
         return hides("behind the routing and fragment headers could hide a second one");
     }
     Ok(())
+}
+
+/// Whether MLD has its header within the packet's length, behind nothing but a router alert.
+fn is_all_there(packet: &Packet<'_>) -> bool {
+    match (packet.next, packet.headers.as_slice()) {
+        (ICMPV6, _) => packet.length >= 8,
+        (
+            HOP_BY_HOP,
+            [
+                Header {
+                    next: ICMPV6, at, ..
+                },
+            ],
+        ) => octet(packet.octets, at + 1) == Some(0) && packet.length >= 16,
+        _ => false,
+    }
 }
 
 fn spoof(row: &'static str, text: &str) -> Denial {

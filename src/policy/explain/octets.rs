@@ -123,7 +123,7 @@ impl<'a> Packet<'a> {
             fragment: None,
             upper: None,
         };
-        packet.upper = packet.walk();
+        packet.upper = packet.walk(Some(AUTHENTICATION));
         Ok(packet)
     }
 
@@ -133,10 +133,23 @@ impl<'a> Packet<'a> {
         octets.get(..end).unwrap_or(octets)
     }
 
-    fn walk(&mut self) -> Option<Upper> {
+    /// The same as connection tracking reads it, which looks behind AH
+    /// (`ipv6_skip_exthdr`).
+    pub(super) fn tracked(&self) -> Self {
+        let mut packet = Self {
+            headers: Vec::new(),
+            fragment: None,
+            ..self.clone()
+        };
+        packet.upper = packet.walk(None);
+        packet
+    }
+
+    /// Follows the headers up to one that is none, or of this kind.
+    fn walk(&mut self, last: Option<u8>) -> Option<Upper> {
         let (mut kind, mut at) = (self.next, IPV6_HEADER);
         loop {
-            if !is_extension(kind) || matches!(kind, NO_NEXT | AUTHENTICATION) {
+            if !is_extension(kind) || kind == NO_NEXT || Some(kind) == last {
                 return Some(Upper { protocol: kind, at });
             }
             let next = octet(self.octets, at)?;
@@ -157,6 +170,8 @@ impl<'a> Packet<'a> {
                     return None;
                 }
                 at += 8;
+            } else if kind == AUTHENTICATION {
+                at += 4 * (units + 2);
             } else {
                 at += 8 + 8 * units;
             }
@@ -172,6 +187,12 @@ impl<'a> Packet<'a> {
     /// Whether it is a fragment, and not the first.
     pub(super) fn is_later_fragment(&self) -> bool {
         self.fragment.is_some_and(|fragment| fragment.offset != 0)
+    }
+
+    /// Whether it is a fragment with a length that only the last may have: the headers before
+    /// it are multiples of 8 octets.
+    pub(super) fn ends_off_8_octets(&self) -> bool {
+        self.fragment.is_some_and(|fragment| fragment.more) && !self.length.is_multiple_of(8)
     }
 
     /// Where the upper layer begins, where it is this one.

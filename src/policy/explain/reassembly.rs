@@ -2,6 +2,7 @@
 //! (`nf_ct_frag6_gather`, `net/ipv6/netfilter/nf_conntrack_reasm.c`).
 
 use super::octets::{Fragment, Packet};
+use crate::ruleset::{ICMPV6, TCP, UDP};
 
 /// What became of fragments.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +57,11 @@ pub(super) fn join(packets: &[&[u8]]) -> Joined {
         if !fragment.more {
             end = Some(after);
         }
+        if fragment.offset == 0 && is_truncated(packet) {
+            return Joined::Contradictory(
+                "the first fragment lacks some of the upper-layer header",
+            );
+        }
         if fragment.offset == 0 && head.is_none() {
             head = Some((fragment, packet));
         }
@@ -63,21 +69,42 @@ pub(super) fn join(packets: &[&[u8]]) -> Joined {
     }
     pieces.sort_unstable_by_key(|(offset, after, _)| (*offset, *after));
     pieces.dedup_by_key(|(offset, after, _)| (*offset, *after));
-    let mut at = 0;
-    for (offset, after, _) in &pieces {
-        if *offset < at {
-            return Joined::Contradictory("the fragments overlap (RFC 5722)");
-        }
-        if *offset > at {
-            return Joined::Missing;
-        }
-        at = *after;
-    }
+    let at = match without_gap(&pieces) {
+        Ok(at) => at,
+        Err(joined) => return joined,
+    };
     match (head, end) {
         (Some((fragment, packet)), Some(end)) if end == at => whole(fragment, packet, &pieces),
         (Some(_), Some(_)) => Joined::Contradictory("a fragment goes on behind the last"),
         _ => Joined::Missing,
     }
+}
+
+/// Where pieces end that follow each other.
+fn without_gap(pieces: &[(usize, usize, &[u8])]) -> Result<usize, Joined> {
+    let mut at = 0;
+    for (offset, after, _) in pieces {
+        if *offset < at {
+            return Err(Joined::Contradictory("the fragments overlap (RFC 5722)"));
+        }
+        if *offset > at {
+            return Err(Joined::Missing);
+        }
+        at = *after;
+    }
+    Ok(at)
+}
+
+/// Linux since 5.11 lets a first fragment go on by itself that does not show what it is of
+/// (`ipv6frag_thdr_truncated`), and tracking makes no sense of it.
+fn is_truncated(packet: &Packet<'_>) -> bool {
+    let least = |protocol| match protocol {
+        TCP => 20,
+        UDP | ICMPV6 => 8,
+        _ => 1,
+    };
+    let upper = packet.tracked().upper;
+    upper.is_some_and(|upper| packet.octets.len() < upper.at + least(upper.protocol))
 }
 
 fn whole(fragment: &Fragment, head: &Packet<'_>, pieces: &[(usize, usize, &[u8])]) -> Joined {

@@ -1,8 +1,9 @@
 //! What was asked of a packet, step by step, and how it ended.
 
-use std::net::Ipv6Addr;
-
-use crate::{model::GroupId, ruleset::Reason};
+use crate::{
+    model::GroupId,
+    ruleset::{Learned, Reason},
+};
 
 /// Where a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +81,8 @@ pub struct Explanation {
     pub hint: Option<String>,
     /// Every step up to the one that decided.
     pub steps: Vec<Step>,
-    /// Link-local addresses that the NIC is the first to use, by this packet.
-    pub claims: Vec<Ipv6Addr>,
+    /// What the kernel learns from it.
+    pub learned: Learned,
 }
 
 /// What ends a packet.

@@ -7,29 +7,44 @@
 use super::octets::{NO_NEXT, Packet, octet, word};
 use crate::ruleset::{ICMPV6, SCTP, TCP, UDP};
 
+/// Of IPv4.
+const ICMP: u8 = 1;
+const GRE: u8 = 47;
+
 /// What a packet of no known flow is to connection tracking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum First {
     /// It begins a flow.
     New,
-    /// It makes no sense, and why.
-    Invalid(&'static str),
+    /// It makes no sense in any flow, and why.
+    Broken(&'static str),
+    /// It makes sense in a flow that began before, and why in no other.
+    Unanswered(&'static str),
     /// Flows are no matter of its: neighbour discovery and MLD.
     Untracked,
 }
 
-use First::{Invalid, New, Untracked};
+use First::{Broken, New, Unanswered, Untracked};
 
 /// Judges a packet without padding. Checksums that hardware was to fill in look wrong where
 /// a packet was captured before it did, so whether to look at them is the caller's choice.
 pub(super) fn first(packet: &Packet<'_>, checksums: bool) -> First {
+    let packet = &packet.tracked();
     let Some(upper) = packet.upper else {
-        return Invalid("its headers can't be followed to their end");
+        return Broken("its headers can't be followed to their end");
     };
     let data = packet.octets.get(upper.at..).unwrap_or_default();
     let summed = |protocol| !checksums || checksum(packet, protocol, data) == 0;
     match upper.protocol {
-        NO_NEXT => Invalid("there is nothing behind its headers"),
+        NO_NEXT => Broken("there is nothing behind its headers"),
+        ICMP => Broken("it is ICMP of IPv4"),
+        // PPTP's, of another protocol (`gre_pkt_to_tuple`).
+        GRE if octet(data, 1).is_some_and(|flags| flags & 7 == 1)
+            && data.len() >= 8
+            && word(data, 2) != Some(0x880b) =>
+        {
+            Broken("its GRE header is of version 1, but not PPTP's")
+        }
         TCP => tcp(data, summed(TCP)),
         UDP => udp(data, summed(UDP)),
         ICMPV6 => icmpv6(data, summed(ICMPV6)),
@@ -38,7 +53,7 @@ pub(super) fn first(packet: &Packet<'_>, checksums: bool) -> First {
     }
 }
 
-const BAD_SUM: First = Invalid("its checksum is wrong");
+const BAD_SUM: First = Broken("its checksum is wrong");
 
 fn tcp(data: &[u8], summed: bool) -> First {
     const FIN: u8 = 1;
@@ -48,11 +63,11 @@ fn tcp(data: &[u8], summed: bool) -> First {
     const URG: u8 = 32;
     let (Some(offset), Some(flags), true) = (octet(data, 12), octet(data, 13), data.len() >= 20)
     else {
-        return Invalid("its TCP header is cut off");
+        return Broken("its TCP header is cut off");
     };
     let header = usize::from(offset >> 4) * 4;
     if header < 20 || header > data.len() {
-        return Invalid("its TCP header is as long as none can be");
+        return Broken("its TCP header is as long as none can be");
     }
     if !summed {
         return BAD_SUM;
@@ -61,23 +76,23 @@ fn tcp(data: &[u8], summed: bool) -> First {
     let flags = flags & (FIN | SYN | RST | ACK | URG);
     match flags {
         _ if flags == SYN || flags == SYN | URG || flags == ACK || flags == ACK | URG => New,
-        _ if flags == SYN | ACK => Invalid("it answers a SYN that was not seen"),
+        _ if flags == SYN | ACK => Unanswered("it answers a SYN that was not seen"),
         _ if flags == RST || flags == RST | ACK => {
-            Invalid("it ends a connection that is not known")
+            Unanswered("it ends a connection that is not known")
         }
         _ if flags == FIN | ACK || flags == FIN | ACK | URG => {
-            Invalid("it ends a connection that is not known")
+            Unanswered("it ends a connection that is not known")
         }
-        _ => Invalid("its TCP flags contradict each other"),
+        _ => Broken("its TCP flags contradict each other"),
     }
 }
 
 fn udp(data: &[u8], summed: bool) -> First {
     let (Some(length), Some(sum)) = (word(data, 4), word(data, 6)) else {
-        return Invalid("its UDP header is cut off");
+        return Broken("its UDP header is cut off");
     };
     if usize::from(length) > data.len() || length < 8 {
-        return Invalid("its UDP length is wrong");
+        return Broken("its UDP length is wrong");
     }
     if sum != 0 && !summed {
         return BAD_SUM;
@@ -87,7 +102,7 @@ fn udp(data: &[u8], summed: bool) -> First {
 
 fn icmpv6(data: &[u8], summed: bool) -> First {
     let (Some(kind), true) = (octet(data, 0), data.len() >= 8) else {
-        return Invalid("its ICMPv6 header is cut off");
+        return Broken("its ICMPv6 header is cut off");
     };
     if !summed {
         return BAD_SUM;
@@ -95,55 +110,60 @@ fn icmpv6(data: &[u8], summed: bool) -> First {
     match kind {
         // A redirect is not in the kernel's list of what it leaves untracked.
         130..=136 | 143 => Untracked,
-        0..=127 => Invalid("it is an error about a flow that is not known"),
+        0..=127 => Unanswered("it is an error about a flow that is not known"),
         128 | 139 => New,
-        129 => Invalid("it answers an echo request that was not seen"),
-        _ => Invalid("it can't begin a flow"),
+        129 => Unanswered("it answers an echo request that was not seen"),
+        _ => Unanswered("it can't begin a flow"),
     }
 }
 
 fn sctp(data: &[u8], checksums: bool) -> First {
-    const INIT: u8 = 1;
-    const INIT_ACK: u8 = 2;
-    const SACK: u8 = 3;
-    const ABORT: u8 = 6;
-    const SHUTDOWN: u8 = 7;
-    const ERROR: u8 = 9;
-    const COOKIE_ECHO: u8 = 10;
-    const COOKIE_ACK: u8 = 11;
-    const SHUTDOWN_COMPLETE: u8 = 14;
     if data.len() < 12 {
-        return Invalid("its SCTP header is cut off");
+        return Broken("its SCTP header is cut off");
     }
     if checksums && !crc32c_is_right(data) {
         return BAD_SUM;
     }
-    let tag = data.get(4..8).unwrap_or_default() != [0; 4];
-    let (mut at, mut count, mut alone) = (12, 0, false);
+    let Some(chunks) = chunks(data) else {
+        return Broken("its SCTP chunks contradict each other");
+    };
+    let tagged = data.get(4..8).unwrap_or_default() != [0; 4];
+    for kind in chunks {
+        match kind {
+            INIT | INIT_ACK | SHUTDOWN | ERROR | COOKIE_ECHO if tagged => {
+                return Unanswered("its SCTP verification tag is of no known association");
+            }
+            INIT..=COOKIE_ECHO if !matches!(kind, SACK | ABORT) => {}
+            _ => return Unanswered("it is of an association that is not known"),
+        }
+    }
+    New
+}
+
+const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
+const SACK: u8 = 3;
+const ABORT: u8 = 6;
+const SHUTDOWN: u8 = 7;
+const ERROR: u8 = 9;
+const COOKIE_ECHO: u8 = 10;
+const COOKIE_ACK: u8 = 11;
+const SHUTDOWN_COMPLETE: u8 = 14;
+
+/// The types of the chunks, where these go together (`do_basic_checks`).
+fn chunks(data: &[u8]) -> Option<Vec<u8>> {
+    let (mut at, mut kinds, mut alone) = (12, Vec::new(), false);
     while let (Some(kind), Some(length)) = (octet(data, at), word(data, at + 2)) {
         alone |= matches!(kind, INIT | INIT_ACK | SHUTDOWN_COMPLETE);
         let first = alone || matches!(kind, COOKIE_ECHO | COOKIE_ACK);
-        if (first && count != 0) || length == 0 {
-            return Invalid("its SCTP chunks contradict each other");
+        let cut_off = kind == INIT && data.len() < at + 20;
+        if (first && !kinds.is_empty()) || length == 0 || cut_off {
+            return None;
         }
-        match kind {
-            ABORT | SHUTDOWN_COMPLETE | COOKIE_ACK => {
-                return Invalid("it is of an association that is not known");
-            }
-            INIT if data.len() < at + 20 => return Invalid("its SCTP INIT is cut off"),
-            INIT | INIT_ACK | SHUTDOWN | ERROR | COOKIE_ECHO if tag => {
-                return Invalid("its SCTP verification tag is of no known association");
-            }
-            INIT..=COOKIE_ECHO if kind != SACK => {}
-            _ => return Invalid("it is of an association that is not known"),
-        }
+        kinds.push(kind);
         at += (usize::from(length) + 3) & !3;
-        count += 1;
     }
-    if count == 0 {
-        return Invalid("it has no SCTP chunk");
-    }
-    New
+    (!kinds.is_empty()).then_some(kinds)
 }
 
 /// RFC 8200 §8.1: zero where what is there sums up.

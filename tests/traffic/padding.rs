@@ -1,0 +1,92 @@
+//! G14: what is behind a packet's length is an Ethernet frame's padding. Who reads it as part of
+//! the packet sees what no receiver will: reassembly, tracking and the receiver throw it away.
+
+use super::counters::drops;
+use crate::support::frag::Cut;
+use crate::support::nd::{OVERRIDE, target_option};
+use crate::support::net::Net;
+use crate::support::packet::{DEST_OPTIONS, Frames, Packet};
+use crate::support::plan::standard;
+use crate::support::who::{A, ALL_NODES, B, DHCP_SERVERS, Machine, R, STRANGER, UNSPECIFIED};
+
+/// A message behind destination options, in two fragments: the first has only the options, and
+/// `shown` in the padding behind them, where the message should begin.
+fn disguised(bad: &Packet, shown: &[u8], id: u32) -> Frames {
+    let behind = bad.clone().padded(DEST_OPTIONS);
+    let mut all = behind.cut(id, &[8]);
+    all.frames[0].extend_from_slice(shown);
+    all
+}
+
+/// An echo request to whoever reads padding.
+const PING: [u8; 16] = [128, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// It is the fragment that is dropped, at the port where it enters, and not what Linux since 5.11
+/// makes of it (`ipv6frag_thdr_truncated`).
+fn never_comes_out(net: &mut Net, bad: &Packet, shown: &[u8], to: Machine) {
+    let dropped = |net: &Net| drops(net, A).1.get("ext-header").copied().unwrap_or(0);
+    let before = dropped(net);
+    let whole = disguised(bad, shown, 7);
+    net.blocked(&whole, to);
+    let mut backwards = disguised(bad, shown, 8);
+    backwards.frames.reverse();
+    net.blocked(&backwards, to);
+    assert_eq!(dropped(net), before + 2);
+}
+
+#[test]
+fn g14_type_in_the_padding_hides_no_neighbour_advertisement() {
+    let mut net = standard().start();
+    let forged = A.to(ALL_NODES).na(R.ll, OVERRIDE, &target_option(A.mac));
+    never_comes_out(&mut net, &forged, &PING, B);
+    let probe = A.to(ALL_NODES).ns(B.ll, &[]);
+    never_comes_out(&mut net, &probe, &PING, B);
+}
+
+#[test]
+fn g14_type_in_the_padding_hides_no_router_advertisement() {
+    let mut net = standard().start();
+    never_comes_out(&mut net, &A.advertises(), &PING, B);
+    never_comes_out(&mut net, &A.to(B.ll).redirect(A.ll, STRANGER), &PING, B);
+}
+
+#[test]
+fn g14_ports_in_the_padding_hide_no_dhcpv6() {
+    let mut net = standard().start();
+    let udp = [0, 53, 0, 53, 0, 24, 0, 0];
+    never_comes_out(&mut net, &A.to(B.ll).dhcp(547, 546, 7), &udp, B);
+    // A relay's message, that a server would take for another client's.
+    never_comes_out(&mut net, &A.to(DHCP_SERVERS).dhcp(546, 547, 12), &udp, R);
+}
+
+#[test]
+fn t4_type_in_the_padding_hides_no_neighbour_discovery_from_outside() {
+    let mut net = standard().start();
+    let forged = R.to(ALL_NODES).na(B.ll, OVERRIDE, &target_option(R.mac));
+    never_comes_out(&mut net, &forged, &PING, A);
+    never_comes_out(&mut net, &R.advertises(), &PING, A);
+}
+
+/// A report whose header the packet does not reach is a header without a message.
+#[test]
+fn g14_message_in_the_padding_is_none() {
+    let mut net = standard().start();
+    for report in [A.joins(&[]), A.joins(&[]).src(UNSPECIFIED)] {
+        net.dropped(&report.length(8));
+    }
+}
+
+/// With the options of a size that somebody uses, and all that has to be there.
+#[test]
+fn g14_fragments_with_options_pass() {
+    let mut net = standard().start();
+    for (id, size, length) in [(1, 2000, 1440), (2, 1200, 72)] {
+        let large = A.to(STRANGER).echo(128, 1, size).padded(DEST_OPTIONS);
+        let cut = Cut {
+            before: 0,
+            id,
+            lengths: &[length],
+        };
+        net.passes(&large.cut_as(&cut), R);
+    }
+}
