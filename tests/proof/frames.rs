@@ -11,6 +11,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 use sgagent::model::Direction;
+use sgagent::policy::packets;
 
 pub(crate) use world::{MACHINES, World, world};
 
@@ -28,6 +29,18 @@ pub(crate) struct Datagram {
     pub frames: Vec<Vec<u8>>,
     /// How it came about; for people.
     pub story: String,
+}
+
+impl Datagram {
+    /// The same as reassembly takes it: what it finds no fragment header in is a packet of its
+    /// own.
+    pub(crate) fn packets(&self) -> Vec<Self> {
+        let part = |which: Vec<usize>| Self {
+            frames: which.iter().map(|i| self.frames[*i].clone()).collect(),
+            ..self.clone()
+        };
+        packets(&self.frames).into_iter().map(part).collect()
+    }
 }
 
 impl fmt::Debug for Datagram {

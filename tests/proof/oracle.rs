@@ -3,41 +3,47 @@
 //!
 //! | where the specification is silent or can be read in two ways | the reading taken |
 //! |---|---|
-//! | S1 (a), which is of what is *delivered*, for what a guest sends | The list holds both ways, by message: else a permitted redirect, which conntrack calls invalid, could not get out. The rest of what S4 exempts (RS, done, DHCPv6 clients) is judged after S1 (d): broken ones end there |
+//! | S1 (a), which is of what is *delivered*, for what a guest sends | The list holds both ways, by message: else a permitted redirect, which conntrack calls invalid, could not get out. So does the rest of what S4 and permissions exempt: a broken one is its receiver's to ignore |
 //! | S1 (a) and broken packets | (a) comes before (d): an NS or a DHCPv6 reply with a wrong checksum passes |
-//! | "MLD queries and reports" delivered | 130, 131, 143. A done (132) is neither, and goes by rule, untracked |
+//! | "MLD queries and reports" delivered | 130, 131, 143; and a done (132), which takes a report back |
 //! | a packet that is broken and belongs to a flow | invalid, not established |
-//! | exempt from S3, S4 by permission | RA, Redirect, query out, RS in; UDP from 547, to 546, 547 out, to 547 in. `ANY_SOURCE` exempts nothing from groups. An invalid packet stays invalid |
-//! | what `icmpv6_default: DENY` leaves | ND, MLD, errors of a flow, established echoes; rules. An echo request that no rule allows violates S2, in place of S3 or S4 |
-//! | G3, how much of the upper layer must be in the first fragment | its beginning: one octet, where more fragments follow. A packet that is whole may have an empty one (conntrack's business) |
+//! | exempt from S3, S4 by permission | RA, Redirect, query out, RS in; UDP from 547, to 546, 547 out, to 547 in. `ANY_SOURCE` exempts nothing from groups |
+//! | what `icmpv6_default: DENY` leaves | ND, MLD, errors of a flow, established echoes; rules. An ICMPv6 message that no rule allows violates S2, in place of S3 or S4 |
+//! | G3, how much of the upper layer must be in the first fragment | the header of TCP, UDP, SCTP (RFC 7112), one octet of all else, in a whole packet likewise (what the frame has behind the packet's length counts) |
+//! | G3, T4: a fragment with more to come that ends off 8 octets | violates (RFC 8200 §4.5): Linux lets it go on by itself |
 //! | G3, No Next Header (59) | an upper layer like any other; conntrack calls it invalid (S1) |
 //! | G3, an upper-layer number that nobody has assigned | an upper layer like any other |
 //! | G3, a second fragment header | violates, atomic or not |
-//! | G3, order and options of extension headers | any order, any octets, also hop-by-hop options behind others |
+//! | G3, order and options of extension headers | any order, any octets, also hop-by-hop options behind others; but nothing behind a routing or fragment header in which a second one could hide from nftables, which finds the first of a kind: no options or routing header behind a routing header, no hop-by-hop options or routing header behind a fragment header |
+//! | G3, T4: destination options behind a fragment header | no other header before, the options before no further header, and of 64 octets at most in a fragment of 80 or more, of 1152 in one of 1168 or more: so the upper layer begins in the fragment, and not in the frame's padding |
 //! | G3, fragments that are not the first | the headers before the fragment header are judged, what it calls next is not |
-//! | ingress has no G3 | AH is walked, other opaque headers are upper layers by their number, routing headers pass. A chain that breaks off is invalid (S1) |
+//! | T4, a first fragment that does not reach the upper layer, or the type of an ICMPv6 message | violates: it could be neighbour discovery (RFC 7112) |
+//! | ingress has no G3 otherwise | AH and other opaque headers are upper layers by their number, routing headers pass. Conntrack looks behind AH. A chain that breaks off is invalid (S1) |
 //! | a first header longer than the packet, no extension header next | as Linux: an empty upper layer of the next header's number (violates G3 on egress) |
 //! | payload length 0 | nothing is there, jumbogram or not |
 //! | payload length beyond the frame, another version than 6, no whole IPv6 header | `malformed`, and no other row is judged |
 //! | G4, an ICMPv6 message without a type | violates |
-//! | G5 and the RA, Redirect of a permitted NIC | G5 speaks of 133, 135, 136 only; but T4's "whatever port it enters by" holds for all of 133–137, on egress too |
+//! | G5 and the RA, Redirect of a permitted NIC | G5 holds for all of 133–137: receivers take none that is otherwise (RFC 4861 §6.1.2, §8.1) |
+//! | G10 and the query of a permitted NIC | G10 holds for 130 as for reports (RFC 3810 §5.1.14) |
+//! | G10, extension headers | MLD's header within the packet's length, behind nothing or one hop-by-hop header of 8 octets, the router alert |
 //! | G6, G7, G9: a message shorter than its fixed part | violates the row |
 //! | G6, G7: own MAC in the option | the real one, also where the frame's is virtual |
 //! | G8: the solicited-node group | any, not that of the target only |
-//! | G8: one Nonce option | one option of type 14, of whatever length |
+//! | G8: one Nonce option | one option of type 14 and 8 octets, as RFC 7527's senders make it |
 //! | G9: the virtual MAC in the option | any declared one, whatever the frame's source, where the target is shared |
-//! | a frame from a virtual MAC | bound and on-link are the shared addresses alone; `::` is allowed where the row allows it; no link-local address is its own |
-//! | G2, RARP | with the real MAC as the frame's source, in either IPv4 mode |
+//! | a frame from a virtual MAC | bound are the shared addresses alone; targets (G8, G9) are the NIC's, whatever MAC the frame is from; `::` is allowed where the row allows it; no link-local address is its own |
+//! | G2, RARP | with any MAC of the NIC, in either IPv4 mode |
 //! | G10: `ANY_UNOWNED` | own link-local is one that it may claim |
 //! | G12 "unfragmented" | no fragment header, an atomic one neither |
-//! | G13 and rows 6–10 | 133, 135, 136, 131, 132, 143 are judged by their own rows alone; 130, 134, 137 of a permitted NIC, and every fragment that is not a first one, by G13 |
+//! | G13 and rows 6–10 | 133, 135, 136, 130, 131, 132, 143 are judged by their own rows alone; 134, 137 of a permitted NIC, and every fragment that is not a first one, by G13 |
 //! | `ANY_SOURCE` and G9 | lifts the target, not the source; in G7 and G13 any source at all, `::` and groups included |
 //! | T1: the NIC's MACs | virtual ones included, for every address |
 //! | T3, T5 from the host | the same lists of routers and servers |
 //! | T3, T4: code and options | RA and Redirect: not looked at. NS, NA: the code is |
-//! | T5 "an own address" | any bound one, delegated too; a link-local one of an `ANY_UNOWNED` NIC once it is claimed |
+//! | T5 "an own address" | any bound one, delegated too, that goes with the frame's MAC; a link-local one of an `ANY_UNOWNED` NIC once it is claimed |
 //! | `ANY_UNOWNED`: other NICs | those of the same bridge, with EUI-64 or explicit addresses or what they claimed |
 //! | `ANY_UNOWNED`: the host's | those of all of its interfaces |
+//! | a first fragment without all of a TCP, UDP or ICMPv6 header, or without any octet of another upper layer | is never joined with others (RFC 7112; Linux since 5.11) |
 //! | a fragment that comes twice | makes the datagram incomplete, as any overlap |
 //! | G14 | the row is named that is violated by the packet as it is joined |
 

@@ -3,7 +3,8 @@
 use sgagent::model::Ipv4Mode;
 
 use super::Question;
-use super::frame::{Ethernet, Look, UDP};
+use super::frame::{End, Ethernet, Header, ICMPV6, Look, UDP};
+use super::guard::pretends;
 use super::owned::{config, has, in_link_local_10, is_virtual_of, nic};
 
 /// The rows that a frame violates below IPv6.
@@ -24,7 +25,7 @@ pub(super) fn of_packet(question: &Question<'_>, packet: &Look) -> Vec<&'static 
     if t3(question, packet) {
         violated.push("T3");
     }
-    if t4(packet) || t4_fragment(packet) {
+    if t4(packet) || t4_fragment(packet) || t4_hides(packet) {
         violated.push("T4");
     }
     if t5(question, packet) {
@@ -70,6 +71,22 @@ pub(super) fn t4_fragment(packet: &Look) -> bool {
     matches!(packet.icmp_type(), Some(133..=137)) && packet.has_fragment_header()
 }
 
+/// A fragment that could hide neighbour discovery: a first one that does not reach the type,
+/// or one that is never joined with others.
+fn t4_hides(packet: &Look) -> bool {
+    // AH is an upper layer to whoever delivers.
+    let hides = !packet.headers.iter().any(Header::is_authentication);
+    let hidden = match &packet.end {
+        End::Broken => true,
+        End::Beyond(number, _) => *number == ICMPV6,
+        End::Upper(number, octets) => *number == ICMPV6 && octets.is_empty(),
+        End::LaterFragment => false,
+    };
+    packet.ends_off_8_octets()
+        || pretends(packet)
+        || (packet.has_fragment_header() && hides && hidden)
+}
+
 fn t5(question: &Question<'_>, packet: &Look) -> bool {
     let Some((_, 546)) = packet.ports(UDP) else {
         return false;
@@ -80,5 +97,5 @@ fn t5(question: &Question<'_>, packet: &Look) -> bool {
         }
         _ => in_link_local_10(packet.source),
     };
-    !server || !has(question, packet.destination)
+    !server || !has(question, packet.ethernet_destination, packet.destination)
 }

@@ -62,8 +62,9 @@ impl Header {
 pub(super) enum End {
     /// At an upper layer of this number, with what there is of it.
     Upper(u8, Vec<u8>),
-    /// At an upper layer of this number behind a header that is longer than what is there.
-    Beyond(u8),
+    /// At an upper layer of this number behind a header that is longer than what is there, by
+    /// so many octets.
+    Beyond(u8, usize),
     /// Nowhere.
     Broken,
     /// In a fragment that is not the first.
@@ -86,6 +87,7 @@ pub(super) struct Piece {
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     pub ethernet_source: [u8; 6],
+    pub ethernet_destination: [u8; 6],
     pub source: Ipv6Addr,
     pub destination: Ipv6Addr,
     pub hop_limit: u8,
@@ -93,6 +95,10 @@ pub(super) struct Look {
     pub end: End,
     /// The outermost fragment header's.
     pub piece: Option<Piece>,
+    /// What the IPv6 header says of its length.
+    pub length: usize,
+    /// How many octets the frame has behind that.
+    pub padding: usize,
 }
 
 impl Look {
@@ -109,12 +115,15 @@ impl Look {
         }
         let mut look = Self {
             ethernet_source: frame.source,
+            ethernet_destination: frame.destination,
             source: address_at(octets, 8),
             destination: address_at(octets, 24),
             hop_limit: octets[7],
             headers: Vec::new(),
             end: End::Broken,
             piece: None,
+            length: end - 40,
+            padding: octets.len() - end,
         };
         look.walk(octets[6], &octets[40..end]);
         Some(look)
@@ -138,7 +147,7 @@ impl Look {
                 self.end = if hidden {
                     End::Broken
                 } else {
-                    End::Beyond(next)
+                    End::Beyond(next, length - rest.len())
                 };
                 return;
             }
@@ -158,7 +167,9 @@ impl Look {
                     before: self.headers.len() - 1,
                 };
                 let later = piece.offset != 0;
-                if self.piece.is_none() {
+                // What is behind AH is not looked for when fragments are joined.
+                let behind_ah = self.headers.iter().any(Header::is_authentication);
+                if self.piece.is_none() && !behind_ah {
                     self.piece = Some(piece);
                 }
                 if later {
@@ -174,6 +185,11 @@ impl Look {
         self.headers.iter().any(Header::is_fragment)
     }
 
+    /// Whether this is a fragment of a length that only the last may have (RFC 8200 §4.5).
+    pub(super) fn ends_off_8_octets(&self) -> bool {
+        self.piece.as_ref().is_some_and(|piece| piece.more) && !self.length.is_multiple_of(8)
+    }
+
     /// Whether this is a first fragment, with more to come.
     pub(super) fn is_beginning(&self) -> bool {
         self.piece
@@ -181,11 +197,19 @@ impl Look {
             .is_some_and(|piece| piece.offset == 0 && piece.more)
     }
 
-    /// The upper layer, as far as it is there.
+    /// The upper layer, as far as it is there: of what is behind AH, nothing.
     pub(super) fn upper(&self) -> Option<(u8, &[u8])> {
+        if self.headers.iter().any(Header::is_authentication) {
+            return Some((AUTHENTICATION, &[]));
+        }
+        self.tracked()
+    }
+
+    /// The upper layer as conntrack finds it, which looks behind AH.
+    pub(super) fn tracked(&self) -> Option<(u8, &[u8])> {
         match &self.end {
             End::Upper(number, octets) => Some((*number, octets)),
-            End::Beyond(number) => Some((*number, &[])),
+            End::Beyond(number, _) => Some((*number, &[])),
             End::Broken | End::LaterFragment => None,
         }
     }
@@ -247,6 +271,9 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
         return None;
     }
     let (first, piece) = parts.first()?;
+    if is_truncated(first) {
+        return None;
+    }
     let mut whole = (*first).clone();
     whole.headers.truncate(piece.before + 1);
     whole.walk(piece.next, &data);
@@ -255,6 +282,17 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
         ..(*piece).clone()
     });
     Some(whole)
+}
+
+/// Whether a first fragment lacks some of its upper-layer header: Linux joins no others with it.
+fn is_truncated(first: &Look) -> bool {
+    match &first.end {
+        End::Upper(6, octets) => octets.len() < 20,
+        End::Upper(UDP | ICMPV6, octets) => octets.len() < 8,
+        End::Upper(_, octets) => octets.is_empty(),
+        End::Beyond(..) => true,
+        End::Broken | End::LaterFragment => false,
+    }
 }
 
 fn is_extension(number: u8) -> bool {

@@ -14,7 +14,12 @@ use super::tracking::{State, state};
 /// The row that a whole packet violates, if any.
 pub(super) fn of_packet(question: &Question<'_>, packet: &Look) -> Option<&'static str> {
     let ingress = question.direction == Direction::Ingress;
-    if always_delivered(packet) {
+    let exempt = if ingress {
+        let_in_by_permission(question, packet)
+    } else {
+        let_out_by_permission(question, packet) || never_asked(question, packet)
+    };
+    if always_delivered(packet) || exempt {
         return None;
     }
     match state(packet, question.flow) {
@@ -23,16 +28,14 @@ pub(super) fn of_packet(question: &Question<'_>, packet: &Look) -> Option<&'stat
         State::Invalid => return Some("S1"),
         State::New | State::Related | State::Untracked => {}
     }
-    let exempt = if ingress {
-        let_in_by_permission(question, packet)
-    } else {
-        let_out_by_permission(question, packet) || never_asked(question, packet)
-    };
-    if exempt || s5(question, packet) {
+    if s5(question, packet) {
         return None;
     }
     if is_echo_request(packet) {
         return s2(question).then_some("S2");
+    }
+    if packet.octets_of(ICMPV6).is_some() && s2(question) {
+        return Some("S2");
     }
     if ingress {
         return Some("S3");
@@ -44,7 +47,7 @@ pub(super) fn of_packet(question: &Question<'_>, packet: &Look) -> Option<&'stat
 /// to say, and replies, which are established.
 fn always_delivered(packet: &Look) -> bool {
     let discovery = matches!(packet.icmp_type(), Some(134..=137));
-    let mld = matches!(packet.icmp_type(), Some(130 | 131 | 143));
+    let mld = matches!(packet.icmp_type(), Some(130 | 131 | 132 | 143));
     let dhcp = matches!(packet.ports(UDP), Some((_, 546)));
     discovery || mld || dhcp
 }

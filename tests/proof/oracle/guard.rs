@@ -63,7 +63,7 @@ fn g2(question: &Question<'_>, frame: &Ethernet) -> bool {
     match frame.kind {
         IPV6 => false,
         IPV4 | ARP => !nic.passes_ipv4(),
-        RARP => nic.mac.octets() != frame.source,
+        RARP => g1(question, frame),
         _ => true,
     }
 }
@@ -76,17 +76,61 @@ fn g3(_: &Question<'_>, packet: &Look) -> bool {
             .is_some_and(|(kind, left)| kind != 2 && left != 0)
     };
     let nowhere = match &packet.end {
-        End::Broken | End::Beyond(_) => true,
+        End::Broken => true,
+        End::Beyond(number, missing) => opaque(*number) || packet.padding <= *missing,
         End::Upper(number, octets) => {
-            matches!(number, 135 | 139 | 140 | 253 | 254)
-                || (packet.is_beginning() && octets.is_empty())
+            let whole = match number {
+                6 => 20,
+                17 => 8,
+                132 => 12,
+                _ => 1,
+            };
+            opaque(*number) || octets.len() + packet.padding < whole
         }
         End::LaterFragment => false,
     };
     nowhere
+        || packet.ends_off_8_octets()
         || fragment_headers.count() > 1
         || packet.headers.iter().any(routed)
+        || hides(packet)
+        || pretends(packet)
         || packet.headers.iter().any(Header::is_authentication)
+}
+
+fn opaque(number: u8) -> bool {
+    matches!(number, 135 | 139 | 140 | 253 | 254)
+}
+
+/// Whether a header could hide behind another of its kind: nftables finds the first of each.
+fn hides(packet: &Look) -> bool {
+    let next = |header: &Header| header.octets[0];
+    let first = |number| packet.headers.iter().find(|header| header.number == number);
+    let behind = |number| first(number).map(next);
+    match behind(43) {
+        Some(44) => matches!(behind(44), Some(0 | 43 | 44 | 60)),
+        other => matches!(other, Some(0 | 43 | 60)),
+    }
+}
+
+/// Whether a first fragment may show less than it seems to: options in it, which may be longer
+/// than it is, with the frame's padding behind them.
+pub(super) fn pretends(packet: &Look) -> bool {
+    let Some(piece) = packet.piece.as_ref().filter(|piece| piece.offset == 0) else {
+        return false;
+    };
+    match piece.next {
+        0 | 43 | 44 => true,
+        60 => {
+            let [next, units, ..] = piece.data[..] else {
+                return true;
+            };
+            let room =
+                (units <= 7 && packet.length >= 80) || (units <= 143 && packet.length >= 1168);
+            matches!(next, 0 | 43 | 44 | 51 | 60) || piece.before != 0 || !room
+        }
+        _ => false,
+    }
 }
 
 fn g4(question: &Question<'_>, packet: &Look) -> bool {
@@ -105,7 +149,7 @@ fn g4(question: &Question<'_>, packet: &Look) -> bool {
 }
 
 fn g5(_: &Question<'_>, packet: &Look) -> bool {
-    if !matches!(packet.icmp_type(), Some(133 | 135 | 136)) {
+    if !matches!(packet.icmp_type(), Some(133..=137)) {
         return false;
     }
     !packet.headers.is_empty() || packet.hop_limit != 255 || packet.icmp_code() != Some(0)
@@ -144,13 +188,14 @@ fn g8(question: &Question<'_>, packet: &Look) -> bool {
     if packet.icmp_type() != Some(135) || !packet.source.is_unspecified() {
         return false;
     }
-    let mac = packet.ethernet_source;
+    // Whatever MAC the frame is from.
+    let mac = nic(question).mac.octets();
     let target = target(packet)
         .is_some_and(|target| any_source(question, mac) || on_link(question, mac, target));
     let solicited = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
     let options = match options(packet, 24).as_deref() {
         Some([]) => true,
-        Some([option]) => option.0 == 14,
+        Some([option]) => option.0 == 14 && option.1.len() == 6,
         _ => false,
     };
     !target || packet.destination.octets()[..13] != solicited || !options
@@ -164,7 +209,8 @@ fn g9(question: &Question<'_>, packet: &Look) -> bool {
     let Some(target) = target(packet) else {
         return true;
     };
-    let own = any_source(question, mac) || on_link(question, mac, target);
+    let real = nic(question).mac.octets();
+    let own = any_source(question, real) || on_link(question, real, target);
     let options = match options(packet, 24).as_deref() {
         Some([]) => true,
         Some([option]) => {
@@ -182,7 +228,7 @@ fn g10(question: &Question<'_>, packet: &Look) -> bool {
     }
     let source = packet.source.is_unspecified()
         || own_link_local(question, packet.ethernet_source, packet.source);
-    packet.hop_limit != 1 || !source || packet.has_fragment_header()
+    packet.hop_limit != 1 || !source || !only_router_alert(packet)
 }
 
 fn g11(question: &Question<'_>, packet: &Look) -> bool {
@@ -212,7 +258,20 @@ fn g13(question: &Question<'_>, packet: &Look) -> bool {
 }
 
 fn is_mld(packet: &Look) -> bool {
-    matches!(packet.icmp_type(), Some(131 | 132 | 143))
+    matches!(packet.icmp_type(), Some(130 | 131 | 132 | 143))
+}
+
+/// MLD's own header is there, behind nothing or a router alert.
+fn only_router_alert(packet: &Look) -> bool {
+    let whole = packet
+        .octets_of(ICMPV6)
+        .is_some_and(|octets| octets.len() >= 8);
+    let alert = match packet.headers.as_slice() {
+        [] => true,
+        [header] => header.number == 0 && header.octets.len() == 8,
+        _ => false,
+    };
+    whole && alert
 }
 
 /// An option's type and value.

@@ -71,13 +71,14 @@ pub(super) fn own_link_local(question: &Question<'_>, mac: [u8; 6], address: Ipv
 
 /// Whether an address is the NIC's own by what has happened so far: a link-local one of an
 /// `ANY_UNOWNED` NIC once that has sent from it or for it.
-pub(super) fn has(question: &Question<'_>, address: Ipv6Addr) -> bool {
-    let mac = nic(question).mac.octets();
+/// Other addresses go with the MAC that the frame is to.
+pub(super) fn has(question: &Question<'_>, mac: [u8; 6], address: Ipv6Addr) -> bool {
+    let own = nic(question).mac.octets() == mac || is_virtual_of(nic(question), mac);
     let any = nic(question).effective_link_local() == LinkLocal::AnyUnowned;
     if any && in_link_local_64(address) {
         return claimed(question, address);
     }
-    bound(question, mac, address)
+    own && bound(question, mac, address)
 }
 
 fn claimed(question: &Question<'_>, address: Ipv6Addr) -> bool {

@@ -48,7 +48,7 @@ pub(super) fn state(packet: &Look, flow: FlowState) -> State {
 
 /// What a packet begins.
 pub(super) fn first(packet: &Look) -> First {
-    let Some((number, octets)) = packet.upper() else {
+    let Some((number, octets)) = packet.tracked() else {
         return First::Invalid;
     };
     if !sound(packet) {
@@ -67,7 +67,7 @@ pub(super) fn first(packet: &Look) -> First {
 fn sound(packet: &Look) -> bool {
     match &packet.end {
         End::Broken | End::LaterFragment => false,
-        End::Upper(..) | End::Beyond(_) => match packet.upper() {
+        End::Upper(..) | End::Beyond(..) => match packet.tracked() {
             // ipv6_skip_exthdr finds nothing; icmp over IPv6 is nobody's.
             None | Some((NONE | ICMPV4, _)) => false,
             Some((TCP, octets)) => sound_tcp(packet, octets),
@@ -212,9 +212,12 @@ fn sound_sctp(octets: &[u8]) -> bool {
     let alone = |kind| matches!(kind, INIT | INIT_ACK | SHUTDOWN_COMPLETE);
     let leading = |kind| matches!(kind, COOKIE_ACK | COOKIE_ECHO);
     let mut seen_alone = false;
-    for (count, (kind, _)) in chunks.iter().enumerate() {
+    for (count, (kind, behind)) in chunks.iter().enumerate() {
         seen_alone |= alone(*kind);
         if count != 0 && (seen_alone || leading(*kind)) {
+            return false;
+        }
+        if *kind == INIT && *behind < 16 {
             return false;
         }
     }
@@ -229,9 +232,8 @@ fn begins_sctp(octets: &[u8]) -> bool {
     if has(ABORT) || has(SHUTDOWN_COMPLETE) || has(COOKIE_ACK) {
         return false;
     }
-    let each = chunks.iter().all(|(kind, behind)| match *kind {
-        INIT => untagged && *behind >= 16,
-        COOKIE_ECHO => untagged,
+    let each = chunks.iter().all(|(kind, _)| match *kind {
+        INIT | COOKIE_ECHO => untagged,
         INIT_ACK | HEARTBEAT | HEARTBEAT_ACK | SHUTDOWN | SHUTDOWN_ACK | ERROR => true,
         // Data and all else begins nothing.
         _ => false,

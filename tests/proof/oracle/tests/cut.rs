@@ -4,7 +4,7 @@ use super::super::complete;
 use super::*;
 use crate::support::frag::Cut;
 use crate::support::packet::{DEST_OPTIONS, Packet};
-use crate::support::who::STRANGER;
+use crate::support::who::{ALL_NODES, STRANGER};
 
 fn long() -> Packet {
     A.to(STRANGER).udp_with(1, 2, &[7; 60])
@@ -50,8 +50,12 @@ fn incomplete_datagram_is_not_judged_by_groups() {
 #[test]
 fn g3_upper_layer_begins_in_the_first_fragment() {
     let open = usual();
-    assert_eq!(sent(&open, &long().padded(DEST_OPTIONS).cut(7, &[16])), "");
-    assert_eq!(sent(&open, &long().padded(DEST_OPTIONS).cut(7, &[8])), "G3");
+    let long = || A.to(STRANGER).udp_with(1, 2, &[7; 200]);
+    let behind = || long().padded(DEST_OPTIONS);
+    assert_eq!(sent(&open, &behind().cut(7, &[72])), "");
+    // Eight octets of UDP are there, but 80 are asked for.
+    assert_eq!(sent(&open, &behind().cut(7, &[64])), "G3");
+    assert_eq!(sent(&open, &behind().cut(7, &[8])), "G3");
     let two = long().padded(DEST_OPTIONS).padded(DEST_OPTIONS);
     assert_eq!(sent(&open, &two.cut(7, &[8])), "G3");
     let outside = Cut {
@@ -74,10 +78,14 @@ fn g13_holds_for_every_fragment() {
 #[test]
 fn g14_rows_hold_for_what_is_joined() {
     let open = usual();
-    let hidden = |packet: Packet| packet.padded(DEST_OPTIONS).cut(7, &[8]);
+    // Eight octets of the message are in the first fragment.
+    let hidden = |packet: Packet| packet.padded(DEST_OPTIONS).cut(7, &[16]);
     assert_eq!(sent(&open, &hidden(A.to(STRANGER).udp(547, 9))), "G11 G3");
-    assert_eq!(sent(&open, &hidden(A.advertises())), "G3 G4 T4");
-    assert_eq!(sent(&open, &hidden(A.queries())), "G3 G4");
+    assert_eq!(sent(&open, &hidden(A.advertises())), "G3 G4 G5 T4");
+    assert_eq!(
+        sent(&open, &hidden(A.to(ALL_NODES).icmp(130, 0, &[0; 20]))),
+        "G10 G3 G4"
+    );
     let reply = R.to(A.ll).src(R.ip).dhcp(547, 546, 7);
-    assert_eq!(received(&open, &hidden(reply)), "T5");
+    assert_eq!(received(&open, &hidden(reply)), "T4 T5");
 }
