@@ -9,6 +9,8 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
+use super::exchange::Talk;
+use super::nd::{OVERRIDE, SOLICITED, target_option};
 use super::net::Net;
 use super::want::mac_text;
 use super::who::{HOST, Mac, Machine};
@@ -92,6 +94,52 @@ impl Net {
     }
 }
 
+impl Net {
+    /// The host answers a guest's ping. It asks for the guest's MAC first, which the guest tells.
+    pub(crate) fn host_answers(&self, guest: Machine, id: u16) {
+        self.drain();
+        let tap = self.tap(guest);
+        tap.send(&Talk::Ping(id).request(guest, HOST).frame());
+        let deadline = Instant::now() + Duration::from_secs(3) * super::net::slowness();
+        while let Some(frame) = tap.receive(deadline) {
+            let address = |at: usize| {
+                let octets: Option<&[u8; 16]> = frame.get(at..at + 16)?.try_into().ok();
+                octets.map(|octets| Ipv6Addr::from(*octets))
+            };
+            match frame.get(54) {
+                Some(135) => {
+                    let (asker, target) = (address(22).unwrap(), address(62).unwrap());
+                    let option = target_option(guest.mac);
+                    let told = guest.to(asker).na(target, SOLICITED | OVERRIDE, &option);
+                    tap.send(&told.src(target).frame());
+                }
+                Some(129) if frame[58..60] == id.to_be_bytes() => {
+                    return assert_eq!(address(38), Some(guest.ip));
+                }
+                _ => {}
+            }
+        }
+        panic!("the host does not answer {} at {}", guest.ip, guest.port);
+    }
+
+    /// A guest's ping does not get to the host: what is for it is there before its sender goes on.
+    pub(crate) fn host_hears_nothing(&self, guest: Machine, id: u16) {
+        let before = self.host_echoes();
+        let ping = Talk::Ping(id).request(guest, HOST);
+        self.tap(guest).send(&ping.frame());
+        assert_eq!(self.host_echoes(), before, "{} got to the host", guest.ip);
+    }
+
+    /// How many echo requests the host has got.
+    fn host_echoes(&self) -> u64 {
+        let counters = self.namespace.read("/proc/thread-self/net/snmp6");
+        let line = counters
+            .lines()
+            .find_map(|line| line.strip_prefix("Icmp6InEchos"));
+        line.unwrap().trim().parse().unwrap()
+    }
+}
+
 pub(crate) struct HostSocket {
     socket: UdpSocket,
     index: u32,
@@ -101,6 +149,11 @@ impl HostSocket {
     /// What it sends has a mark from now on.
     pub(crate) fn mark(&self, mark: u32) {
         setsockopt(&self.socket, sockopt::Mark, &mark).unwrap();
+    }
+
+    /// It gets what goes to this group on br0, too.
+    pub(crate) fn joins(&self, group: Ipv6Addr) {
+        self.socket.join_multicast_v6(&group, self.index).unwrap();
     }
 
     /// Sends a datagram out of br0.

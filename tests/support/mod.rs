@@ -7,7 +7,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod coverage;
+pub(crate) mod exchange;
 pub(crate) mod frag;
+pub(crate) mod frames;
 pub(crate) mod host;
 pub(crate) mod namespace;
 pub(crate) mod nd;

@@ -68,6 +68,9 @@ pub(crate) const STRANGER: Ipv6Addr = a([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1]);
 /// Somebody else behind the router.
 pub(crate) const OTHER: Ipv6Addr = a([0x2001, 0xdb8, 0xfffe, 0, 0, 0, 0, 1]);
 
+/// The stranger as an end of a conversation: its frames come and go by the router's port.
+pub(crate) const WORLD: Machine = Machine { ip: STRANGER, ..R };
+
 pub(crate) const ALL_NODES: Ipv6Addr = a([0xff02, 0, 0, 0, 0, 0, 0, 1]);
 pub(crate) const ALL_ROUTERS: Ipv6Addr = a([0xff02, 0, 0, 0, 0, 0, 0, 2]);
 /// Where `MLDv2` reports go (RFC 3810 §5.2.14).

@@ -1,12 +1,13 @@
 //! Changes while traffic flows, and the agent going away.
 
+use crate::support::exchange::Talk;
 use crate::support::net::Net;
-use crate::support::packet::{ACK, Packet, SYN};
+use crate::support::packet::Packet;
 use crate::support::plan::{plan, standard};
 use crate::support::want::{
     ChangeExt as _, NicExt as _, RuleExt as _, allow_in, allow_out, change, group, nic, open, web,
 };
-use crate::support::who::{A, A_DELEGATED, B, C, Machine, OTHER, R, STRANGER, UNBOUND};
+use crate::support::who::{A, A_DELEGATED, B, C, Machine, OTHER, R, STRANGER, UNBOUND, WORLD};
 use sgagent::pb;
 use sgagent::pb::{NicState, Protocol};
 
@@ -16,18 +17,11 @@ fn inbound(guest: Machine) -> Packet {
 
 /// The stranger's connection from `port` to 443 of `guest` is established.
 fn connect(net: &mut Net, guest: Machine, port: u16) {
-    net.passes(&inbound(guest).tcp_at(port, 443, SYN, (1000, 0)), guest);
-    net.passes(
-        &guest
-            .to(STRANGER)
-            .tcp_at(443, port, SYN | ACK, (5000, 1001)),
-        R,
-    );
-    net.passes(&data(guest, port), guest);
+    net.connects(WORLD, guest, Talk::Tcp(port, 443));
 }
 
 fn data(guest: Machine, port: u16) -> Packet {
-    inbound(guest).tcp_at(port, 443, ACK, (1001, 5001))
+    Talk::Tcp(port, 443).asks_on(WORLD, guest)
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::exchange::{Talk, paced};
 use crate::support::net::Net;
 use crate::support::packet::{ACK, ESP, Packet, SYN};
 use crate::support::plan::{Bridge, Placement, placement, plan, standard};
@@ -11,7 +12,7 @@ use crate::support::want::{
     ChangeExt as _, DefaultAction, NicExt as _, RuleExt as _, allow_in, allow_number_in, allow_out,
     change, group, nic, open, web,
 };
-use crate::support::who::{A, A_DELEGATED, B, C, HOST, Machine, OTHER, R, STRANGER};
+use crate::support::who::{A, A_DELEGATED, B, C, HOST, Machine, OTHER, R, STRANGER, WORLD};
 use sgagent::pb;
 use sgagent::pb::{NicState, Protocol};
 
@@ -21,35 +22,25 @@ fn inbound(guest: Machine) -> Packet {
 
 /// The stranger's connection from `port` to 443 of a guest is established.
 fn connect(net: &mut Net, guest: Machine, port: u16) {
-    net.passes(&inbound(guest).tcp_at(port, 443, SYN, (1000, 0)), guest);
-    let answer = guest
-        .to(STRANGER)
-        .tcp_at(443, port, SYN | ACK, (5000, 1001));
-    net.passes(&answer, R);
-    net.passes(&data(guest, port), guest);
-    net.passes(&pushed(guest, port), R);
+    net.connects(WORLD, guest, Talk::Tcp(port, 443));
 }
 
 /// What the stranger sends next.
 fn data(guest: Machine, port: u16) -> Packet {
-    inbound(guest).tcp_at(port, 443, ACK, (1001, 5001))
+    Talk::Tcp(port, 443).asks_on(WORLD, guest)
 }
 
 /// What the guest sends next, as the server of a download does, asked for or not.
 fn pushed(guest: Machine, port: u16) -> Packet {
-    guest.to(STRANGER).tcp_at(443, port, ACK, (5001, 1001))
+    Talk::Tcp(port, 443).answers_on(WORLD, guest)
 }
 
 fn is_cut(net: &mut Net, guest: Machine, port: u16) {
-    for _ in 0..2 {
-        net.dropped(&pushed(guest, port));
-        net.blocked(&data(guest, port), guest);
-    }
+    net.is_cut(WORLD, guest, Talk::Tcp(port, 443));
 }
 
 fn goes_on(net: &mut Net, guest: Machine, port: u16) {
-    net.passes(&data(guest, port), guest);
-    net.passes(&pushed(guest, port), R);
+    net.goes_on(WORLD, guest, Talk::Tcp(port, 443));
 }
 
 /// Makes a change and says how many flows it cut.
@@ -380,20 +371,6 @@ fn s7_flows_are_judged_when_the_agent_starts() {
 
 /// Sends on two flows, a packet of each every millisecond, while the rule of one goes: that
 /// one delivers nothing that was sent after the answer, the other loses nothing.
-/// Sends once a millisecond until 200 times after it is done; when each was sent.
-fn paced(done: &AtomicBool, mut send: impl FnMut(u32) -> Instant) -> Vec<Instant> {
-    let (mut times, mut left) = (Vec::new(), 200);
-    for n in 1.. {
-        left -= i32::from(done.load(Ordering::Relaxed));
-        if left == 0 {
-            break;
-        }
-        times.push(send(n));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    times
-}
-
 #[test]
 fn s7_paced_flows_through_a_change() {
     let by_prefix = allow_in(Protocol::Udp).prefixes(&["2001:db8:ffff::/48"]);

@@ -1,10 +1,11 @@
 //! S1 and S9: what connection tracking decides before any rule, and what it must not decide.
 
+use crate::support::exchange::Talk;
 use crate::support::net::Net;
 use crate::support::packet::{ACK, Packet, RST, SYN};
 use crate::support::plan::{Bridge, plan, standard};
 use crate::support::want::{DefaultAction, NicExt as _, nic, open, web};
-use crate::support::who::{A, A_DELEGATED, B, C, Machine, OTHER, R, STRANGER};
+use crate::support::who::{A, A_DELEGATED, B, C, Machine, OTHER, R, STRANGER, WORLD};
 
 /// From the world to a guest.
 fn inbound(guest: Machine) -> Packet {
@@ -13,12 +14,7 @@ fn inbound(guest: Machine) -> Packet {
 
 /// C serves 443, and the stranger from port `port` is connected to it.
 fn connect(net: &mut Net, port: u16) {
-    net.passes(&inbound(C).tcp_at(port, 443, SYN, (1000, 0)), C);
-    net.passes(
-        &C.to(STRANGER).tcp_at(443, port, SYN | ACK, (5000, 1001)),
-        R,
-    );
-    net.passes(&inbound(C).tcp_at(port, 443, ACK, (1001, 5001)), C);
+    net.connects(WORLD, C, Talk::Tcp(port, 443));
 }
 
 #[test]
