@@ -37,6 +37,10 @@ mod traffic {
     mod headers;
     mod icmp;
     mod interfaces;
+    mod judges_incus;
+    mod judges_neutron;
+    mod judges_neutron_ipv6;
+    mod judges_neutron_rules;
     mod link_local_mac;
     mod listeners;
     mod live;
