@@ -3,7 +3,10 @@
 //! `packaging/sgagent.toml` is the documented default; a test holds it against
 //! [`Config::default`].
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +15,10 @@ use crate::{
     dataplane::nft::{self, Parameters},
     model::{BridgeConfig, IfPattern, Limits, is_link_local},
 };
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -182,22 +189,28 @@ limits! {
 impl Config {
     /// Reads a file and lays the flags over it; without a file, over the default.
     pub fn load(path: Option<&PathBuf>, flags: toml::Table) -> Result<Self, ConfigError> {
-        let mut table = match path {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                // Parsed twice: here an error still has its line.
-                let syntax = |source| ConfigError::Syntax {
-                    path: path.clone(),
-                    source,
-                };
-                let _: Self = toml::from_str(&text).map_err(syntax)?;
-                toml::from_str(&text).map_err(syntax)?
-            }
+        let Some(path) = path else {
+            return Self::laid_over(toml::Table::new(), flags);
         };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        Self::parse(path, &text, flags)
+    }
+
+    /// Lays the flags over the text of a file.
+    fn parse(path: &Path, text: &str, flags: toml::Table) -> Result<Self, ConfigError> {
+        let syntax = |source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source,
+        };
+        // Parsed twice: here an error still has its line.
+        let _: Self = toml::from_str(text).map_err(syntax)?;
+        Self::laid_over(toml::from_str(text).map_err(syntax)?, flags)
+    }
+
+    fn laid_over(mut table: toml::Table, flags: toml::Table) -> Result<Self, ConfigError> {
         for (key, value) in flags {
             match (table.get_mut(&key), value) {
                 (Some(toml::Value::Table(under)), toml::Value::Table(over)) => under.extend(over),

@@ -8,6 +8,9 @@
 //! field. In a sync the indices of a path count over all messages of the stream.
 
 pub mod convert;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod join;
 mod listen;

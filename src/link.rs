@@ -14,6 +14,9 @@
 //! net/core/dev.c), so `multicast_snooping` of a bridge that is down may be old. It
 //! forwards nothing then, and going up is an event.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod setting;
 mod watch;

@@ -20,6 +20,9 @@ mod cut;
 pub mod document;
 mod explain;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod render;
 mod table;

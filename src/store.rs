@@ -19,6 +19,10 @@ use crate::model::{
     Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup, differences,
 };
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 /// The format of the file; another one is refused.
 const FORMAT: u32 = 1;
 
@@ -277,37 +281,16 @@ fn load(database: &Database) -> Result<Saved, Cause> {
     let Some(head) = meta.get("head")? else {
         return Ok(Saved::default());
     };
-    let head: Head = parse(head.value())?;
-    if head.format != FORMAT {
-        return Err(format!("its format is {}, this version knows {FORMAT}", head.format).into());
-    }
-    let mut saved = Saved {
-        generation: head.generation,
-        revision: head.revision,
-        ..Saved::default()
-    };
+    let mut saved = Saved::begun(head.value())?;
     for row in transaction.open_table(NICS)?.iter()? {
-        let nic: Nic = parse(row?.1.value())?;
-        saved.desired.nics.insert(nic.id.clone(), Arc::new(nic));
+        saved.add_nic(row?.1.value())?;
     }
     for row in transaction.open_table(GROUPS)?.iter()? {
-        let group: SecurityGroup = parse(row?.1.value())?;
-        saved
-            .desired
-            .members
-            .insert(group.id.clone(), Arc::default());
-        saved
-            .desired
-            .groups
-            .insert(group.id.clone(), Arc::new(group));
+        saved.add_group(row?.1.value())?;
     }
     for row in transaction.open_table(MEMBERS)?.iter()? {
         let (key, value) = row?;
-        let (group, address) = key.value();
-        let group: GroupId = group.parse()?;
-        let member: Member = parse(value.value())?;
-        let members = saved.desired.members.entry(group).or_default();
-        Arc::make_mut(members).insert(Ipv6Addr::from(address), member);
+        saved.add_member(key.value(), value.value())?;
     }
     for row in transaction.open_table(SETTINGS)?.iter()? {
         let (name, value) = row?;
@@ -316,6 +299,46 @@ fn load(database: &Database) -> Result<Saved, Cause> {
             .insert(name.value().to_owned(), value.value());
     }
     Ok(saved)
+}
+
+/// Row by row, of what is on disk.
+impl Saved {
+    fn begun(head: &[u8]) -> Result<Self, Cause> {
+        let head: Head = parse(head)?;
+        if head.format != FORMAT {
+            let found = head.format;
+            return Err(format!("its format is {found}, this version knows {FORMAT}").into());
+        }
+        Ok(Self {
+            generation: head.generation,
+            revision: head.revision,
+            ..Self::default()
+        })
+    }
+
+    fn add_nic(&mut self, row: &[u8]) -> Result<(), Cause> {
+        let nic: Nic = parse(row)?;
+        self.desired.nics.insert(nic.id.clone(), Arc::new(nic));
+        Ok(())
+    }
+
+    fn add_group(&mut self, row: &[u8]) -> Result<(), Cause> {
+        let group: SecurityGroup = parse(row)?;
+        let Desired {
+            groups, members, ..
+        } = &mut self.desired;
+        members.insert(group.id.clone(), Arc::default());
+        groups.insert(group.id.clone(), Arc::new(group));
+        Ok(())
+    }
+
+    fn add_member(&mut self, (group, address): (&str, u128), row: &[u8]) -> Result<(), Cause> {
+        let group: GroupId = group.parse()?;
+        let member: Member = parse(row)?;
+        let members = self.desired.members.entry(group).or_default();
+        Arc::make_mut(members).insert(Ipv6Addr::from(address), member);
+        Ok(())
+    }
 }
 
 fn parse<T: DeserializeOwned>(row: &[u8]) -> Result<T, serde_json::Error> {

@@ -15,6 +15,9 @@ use crate::{
     ruleset::Flow,
 };
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 
 pub use message::Entry;

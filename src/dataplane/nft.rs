@@ -22,6 +22,9 @@ use crate::ruleset::{
 mod batch;
 mod element;
 mod fragment;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod listing;
 mod monitor;

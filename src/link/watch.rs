@@ -212,7 +212,7 @@ fn master(links: &BTreeMap<u32, Link>, index: u32) -> Option<u32> {
 }
 
 /// One event on top of what is known.
-fn apply(host: &mut Interfaces, event: Event) {
+pub(super) fn apply(host: &mut Interfaces, event: Event) {
     match event {
         Event::Link(mut link, mut settings) => {
             // A guest's interface without a link kind is no uplink.

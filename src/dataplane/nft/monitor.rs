@@ -25,6 +25,8 @@ use tracing::{debug, warn};
 
 use crate::{dataplane::Tampering, netlink::messages};
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod transaction;
 
 use transaction::{Told, Transaction};
@@ -219,7 +221,8 @@ impl Monitor {
                     return Received::Event(Event::Lost);
                 }
                 Ok((_, length)) => {
-                    if let Some(event) = self.parse(length) {
+                    let datagram = self.buffer.get(..length).unwrap_or_default();
+                    if let Some(event) = take(&mut self.current, datagram) {
                         return Received::Event(event);
                     }
                 }
@@ -237,26 +240,6 @@ impl Monitor {
             }
         }
         Received::Much
-    }
-
-    /// Takes in a datagram. The message that ends a transaction is the only one of its own.
-    fn parse(&mut self, length: usize) -> Option<Event> {
-        let datagram = self.buffer.get(..length).unwrap_or_default();
-        let mut ended = None;
-        for message in messages(datagram) {
-            match message.and_then(|message| self.current.take(&message)) {
-                Ok(Told::Part) => {}
-                Ok(Told::End) => ended = Some(std::mem::take(&mut self.current)),
-                Err(error) => {
-                    debug!(%error, "a message about the rules can't be understood");
-                    return Some(Event::Lost);
-                }
-            }
-        }
-        // The kernel's own doing: a device vanished.
-        ended
-            .filter(|one| !one.is_empty() && one.port != 0)
-            .map(Event::Transaction)
     }
 
     /// Empties the receive buffer. Until it was empty once, the kernel goes on dropping
@@ -284,4 +267,24 @@ pub(super) enum Ran {
     Failed,
     /// Nobody knows.
     Killed,
+}
+
+/// Takes a datagram into the transaction that is being told. The message that ends one is
+/// the only one of its own.
+fn take(current: &mut Transaction, datagram: &[u8]) -> Option<Event> {
+    let mut ended = None;
+    for message in messages(datagram) {
+        match message.and_then(|message| current.take(&message)) {
+            Ok(Told::Part) => {}
+            Ok(Told::End) => ended = Some(std::mem::take(current)),
+            Err(error) => {
+                debug!(%error, "a message about the rules can't be understood");
+                return Some(Event::Lost);
+            }
+        }
+    }
+    // The kernel's own doing: a device vanished.
+    ended
+        .filter(|one| !one.is_empty() && one.port != 0)
+        .map(Event::Transaction)
 }
