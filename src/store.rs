@@ -408,6 +408,22 @@ mod tests {
         assert_eq!(Redb::open(path).unwrap().load().await.unwrap(), less);
     }
 
+    /// Found by fuzzing: nft refuses such a rule, and with it all others.
+    #[test]
+    fn a_row_with_a_range_that_runs_backwards_is_refused() {
+        let row = |first| {
+            format!(
+                r#"{{"id":"g","name":"","rules":[{{"direction":"ingress",
+                    "protocol":{{"tcp":{{"first":{first},"last":80}}}},
+                    "remote":"anyone","description":""}}]}}"#
+            )
+        };
+        let mut saved = Saved::default();
+        saved.add_group(row(80).as_bytes()).unwrap();
+        let error = saved.add_group(row(81).as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("backwards"), "{error}");
+    }
+
     #[test]
     fn an_error_names_the_file() {
         let error = Redb::open("/no/such/directory/state.redb".into())

@@ -19,9 +19,25 @@ pub enum Direction {
 
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Ends")]
 pub struct PortRange {
     first: u16,
     last: u16,
+}
+
+/// A range as it is written, which may run backwards.
+#[derive(Deserialize)]
+struct Ends {
+    first: u16,
+    last: u16,
+}
+
+impl TryFrom<Ends> for PortRange {
+    type Error = ValueError;
+
+    fn try_from(Ends { first, last }: Ends) -> Result<Self, ValueError> {
+        Self::new(first, last)
+    }
 }
 
 impl PortRange {
