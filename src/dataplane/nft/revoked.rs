@@ -127,17 +127,22 @@ pub(super) fn parse(
             .get(&bridge)
             .map_or(0, |rules| rules.number.0);
         let protocol = BY_PORT.iter().find(|(name, _)| *name == set);
-        let (protocol, upper) = match (protocol, rest.as_slice()) {
-            (Some((_, protocol)), [from, to]) => (
-                *protocol,
-                Upper::Ports {
-                    source: *to,
-                    destination: *from,
-                },
-            ),
-            (_, [number, ..]) => (u8::try_from(*number).unwrap_or_default(), Upper::Other),
-            (_, []) => continue,
+        let found = match (protocol, rest.as_slice()) {
+            (Some((_, protocol)), [from, to]) => {
+                let (source, destination) = (*to, *from);
+                let ports = Upper::Ports {
+                    source,
+                    destination,
+                };
+                Some((*protocol, ports))
+            }
+            (None, [number]) => u8::try_from(*number).ok().map(|n| (n, Upper::Other)),
+            (Some(_) | None, _) => None,
         };
+        // What would be given back is of another set, or of another flow.
+        let (protocol, upper) = found.ok_or_else(|| {
+            DataplaneError::Unreadable(format!("nft printed no element of {set}: {rest:?}"))
+        })?;
         let flow = Flow {
             zone,
             protocol,
@@ -228,5 +233,23 @@ mod tests {
             {"concat": ["br0", "2001:db8::2", "2001:db8::1", 50]}]}}]}"#;
         let all = parse("ip6", "revoked_other", text, &Ruleset::default()).unwrap();
         assert_eq!(all[0].1.protocol, 50);
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn what_is_no_element_of_the_set_is_refused() {
+        for (set, numbers) in [
+            ("revoked_tcp", "50"),
+            ("revoked_tcp", "1, 2, 3"),
+            ("revoked_other", "443, 40000"),
+            ("revoked_other", "256"),
+        ] {
+            let text = format!(
+                r#"{{"nftables": [{{"set": {{"elem": [
+                    {{"concat": ["br0", "2001:db8::2", "2001:db8::1", {numbers}]}}]}}}}]}}"#
+            );
+            let read = parse("ip6", set, &text, &Ruleset::default());
+            assert!(read.is_err(), "{set}: {numbers}");
+        }
     }
 }
