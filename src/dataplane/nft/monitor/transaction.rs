@@ -284,9 +284,12 @@ fn process(attributes: &[u8]) -> Result<Option<Process>, DecodeError> {
     Ok(known.map(|(pid, name)| Process { pid, name }))
 }
 
+/// A process calls itself what it likes, and names in the kernel have any octets: what is told
+/// goes into a line of the log.
 fn text(value: &[u8]) -> String {
     let end = value.iter().position(|octet| *octet == 0);
-    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+    let text = String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]);
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -339,6 +342,17 @@ mod tests {
         );
         assert_eq!(all.port, 4711);
         assert_eq!(all.process.unwrap().to_string(), "nft (pid 9)");
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn names_bring_no_control_characters_along() {
+        let chain = message(5, 7, &[TABLE, (3, b"a\nb\0")]);
+        let end = message(NEWGEN, 0, &[(2, &[0, 0, 0, 9]), (3, b"\x1b[2J\0")]);
+        let all = told(&[chain, end]);
+        let what = "chain a\u{fffd}b of table bridge sgagent deleted";
+        assert_eq!(all.to_string(), what);
+        assert_eq!(all.process.unwrap().to_string(), "\u{fffd}[2J (pid 9)");
     }
 
     #[test]
