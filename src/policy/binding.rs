@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        Bound, Conflict, Desired, IfName, InterfaceSelector, Link, LinkLocal, Located, Nic, NicId,
-        NicState, Outcome, Permission, Placed, conflicts,
+        Bound, Conflict, Desired, IfName, InterfaceSelector, Link, LinkKind, LinkLocal, Located,
+        Nic, NicId, NicState, Outcome, Permission, Placed, conflicts,
     },
     ruleset::{NicRules, Ruleset},
 };
@@ -124,6 +124,10 @@ impl<'a> Finder<'a> {
             .host
             .by_name(bridge)
             .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
+        // A bond or a VRF has ports, too: nothing of ours sees what passes there.
+        if bridge.kind != LinkKind::Bridge {
+            return Err(pending(format!("interface {} is no bridge", bridge.name)));
+        }
         let tap = nic.mac.tap();
         let mut ports = self.host.by_mac(bridge.index, tap.octets());
         match (ports.next(), ports.next()) {

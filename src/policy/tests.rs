@@ -156,6 +156,21 @@ fn a_nic_is_bound_where_its_selector_says() {
     }
 }
 
+/// Found by fuzzing: it was said to be active.
+#[test]
+fn a_port_of_what_is_no_bridge_is_nobodys() {
+    let mut host = host(HOST);
+    for link in host.links.values_mut().filter(|link| link.index == 1) {
+        link.kind = LinkKind::Other;
+    }
+    for interface in ["on br0", "vnet0"] {
+        let compiled = compiled(vec![nic("a", "06:b2:00:00:00:01", interface)], &host);
+        let outcome = &compiled.outcomes[&"a".parse::<NicId>().unwrap()];
+        assert!(matches!(outcome.state, NicState::Pending(_)), "{outcome:?}");
+        assert!(compiled.ruleset.nics.is_empty(), "{interface}");
+    }
+}
+
 #[test]
 fn two_ports_of_one_mac_quarantine_the_nic_that_is_found_by_it() {
     let twice =
