@@ -4,6 +4,8 @@
 //! definition, whichever the author prefers; enumerations go by name. A field that the
 //! API does not have is refused, for a typing error must not mean "nothing given".
 
+use std::sync::OnceLock;
+
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
@@ -32,7 +34,12 @@ pub fn sync(file: &str, text: &str) -> Result<pb::SyncRequest, Failure> {
 
 /// The API's own description.
 pub(super) fn descriptors() -> Result<DescriptorPool, prost_reflect::DescriptorError> {
-    DescriptorPool::decode(pb::DESCRIPTORS)
+    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
+    if let Some(pool) = POOL.get() {
+        return Ok(pool.clone());
+    }
+    let pool = DescriptorPool::decode(pb::DESCRIPTORS)?;
+    Ok(POOL.get_or_init(|| pool).clone())
 }
 
 fn parse<M: Message + Default>(name: &str, file: &str, text: &str) -> Result<M, Failure> {
