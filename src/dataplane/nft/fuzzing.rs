@@ -1,6 +1,8 @@
 //! Ways in for `fuzz/`: what nft prints, what the kernel tells of transactions, and the
 //! JSON that is made of a plan.
 
+use std::net::Ipv6Addr;
+
 use super::{batch::Batch, json, listing, monitor, revoked, skeleton::Placement};
 use crate::{
     dataplane::{DataplaneError, Dropped},
@@ -13,6 +15,16 @@ pub fn drops(text: &str, ruleset: &Ruleset) -> [Result<Vec<Dropped>, DataplaneEr
         listing::counters(text),
         listing::nic_drops(text),
         listing::port_drops(text, ruleset),
+    ]
+}
+
+/// The addresses in the listing of a set of marks and addresses, or of protocols and addresses.
+pub fn addresses(text: &str) -> [Result<Vec<Ipv6Addr>, DataplaneError>; 2] {
+    let by_mark = listing::by_address::<u32>(text);
+    let by_protocol = listing::by_address::<String>(text);
+    [
+        by_mark.map(|all| all.into_iter().map(|(_, address)| address).collect()),
+        by_protocol.map(|all| all.into_iter().map(|(_, address)| address).collect()),
     ]
 }
 

@@ -1,0 +1,14 @@
+//! What the fuzz targets do with an input. Each function here is a target (`targets/`); beyond not to
+//! panic, what is accepted has to be what it says it is.
+
+mod agent;
+mod host;
+mod kernel;
+mod oracle;
+mod parsers;
+mod requests;
+mod source;
+mod words;
+
+pub use parsers::{configuration, documents, flows, interfaces, listings, store, transactions};
+pub use requests::{raw_requests, requests};

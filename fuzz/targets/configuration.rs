@@ -1,0 +1,4 @@
+//! The daemon's configuration file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sgagent_fuzz::configuration(data));

@@ -1,0 +1,4 @@
+//! Files for sgctl.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sgagent_fuzz::documents(data));

@@ -1,0 +1,4 @@
+//! Rows of the store.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sgagent_fuzz::store(data));
