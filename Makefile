@@ -41,10 +41,25 @@ bench: setup ## Measure side by side what packets and changes cost (about 10 min
 	cargo bench --no-run --bench speed
 	tests/run.sh cargo bench --offline --bench speed -- $(BENCH)
 
+# ONLY is a pattern of targets: `make fuzz ONLY=requests SECONDS=600`.
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for SECONDS (60), until the first finding; needs a nightly toolchain
+	tests/setup.sh --fuzz
+	eval "$$(tests/setup.sh --print-env)" && fuzz/run.py --seconds $(SECONDS) --only '$(ONLY)' $(FUZZ)
+
+# Where the first seeds are from: fuzz/examples/seeds.rs and fuzz/seeds.py.
+.PHONY: fuzz-corpus
+fuzz-corpus: ## Take what the fuzz targets found worth keeping into fuzz/corpus, minimised
+	tests/setup.sh --fuzz
+	eval "$$(tests/setup.sh --print-env)" && fuzz/run.py --minimise --only '$(ONLY)'
+
 .PHONY: check
 check: ## Formatting, lints and documentation
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --features fuzzing -- -D warnings
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 .PHONY: setup

@@ -5,6 +5,8 @@
 #                                 unpacks them under target/root
 #     tests/setup.sh --demo       only what the demo uses
 #     tests/setup.sh --vm         what the tests in a virtual machine use, too (Debian and Ubuntu)
+#     tests/setup.sh --fuzz       only what the fuzz targets use: a C++ compiler and cargo-fuzz; a
+#                                 nightly toolchain has to be there
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -46,9 +48,10 @@ fi
 
 # ---- what is needed
 
-vm=
+vm= fuzz=
 [[ ${1-} != --vm ]] || vm=yes
-readonly vm
+[[ ${1-} != --fuzz ]] || fuzz=yes
+readonly vm fuzz
 
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
@@ -76,12 +79,21 @@ depmod              kmod             -
 zstd                zstd             -
 '
 
+# libFuzzer is C++, which libfuzzer-sys compiles.
+readonly fuzz_programs='
+g++         g++                 gcc-c++
+python3     python3             python3
+'
+readonly cargo_fuzz=0.13.1
+
 # lacking KIND: the packages of the programs that are not there.
 lacking() {
-    local program apt dnf
+    local program apt dnf needed=$programs${vm:+$vm_programs}
+    [[ -z $fuzz ]] || needed=$fuzz_programs
     while read -r program apt dnf; do
         [[ -z $program ]] || command -v "$program" >/dev/null || if [[ $1 == dnf ]]; then echo "$dnf"; else echo "$apt"; fi
-    done <<<"$programs${vm:+$vm_programs}"
+    done <<<"$needed"
+    [[ -z $fuzz ]] || return 0
     # Debian splits this off from python3. Unpacked elsewhere it doesn't work; pip's wheel does.
     if [[ $1 != dnf && ! -v SGAGENT_PIP_WHEEL ]] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         if ((EUID == 0)); then echo python3-venv; else echo python3-pip-whl; fi
@@ -213,6 +225,17 @@ if ((${#missing[@]} > 0)); then
     SGAGENT_SETUP_AGAIN=1 exec "${BASH_SOURCE[0]}" "$@"
 fi
 say "all programs are here"
+
+if [[ -n $fuzz ]]; then
+    cargo +nightly --version >/dev/null 2>&1 ||
+        fail "cargo-fuzz needs a nightly toolchain: run 'rustup toolchain install nightly --profile minimal'"
+    if [[ $(cargo fuzz --version 2>/dev/null) != "cargo-fuzz $cargo_fuzz" ]]; then
+        say "installing cargo-fuzz $cargo_fuzz"
+        cargo install --quiet --locked --force cargo-fuzz --version "$cargo_fuzz"
+    fi
+    say "cargo-fuzz $cargo_fuzz is here"
+    exit 0
+fi
 
 need_module br_netfilter /proc/sys/net/bridge/bridge-nf-call-ip6tables
 "$root/tests/run.sh" true
