@@ -20,6 +20,7 @@ use crate::{
         Dataplane as _,
         nft::{self, Nft},
     },
+    failpoint::reach,
     grpc::{self, Listener, ServeOptions, serve},
     link::Netlink,
     model::{
@@ -60,6 +61,7 @@ pub async fn run(config: Config) -> Result<()> {
         agent.run().await;
         drop(ended);
     });
+    reach("start-listening");
     let mut listeners = vec![unix_listener(&config).await?];
     for address in &config.tcp_listen {
         warn!(%address, "listening without encryption or authorisation");

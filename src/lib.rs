@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod failpoint;
 pub mod grpc;
 pub mod link;
 pub mod model;

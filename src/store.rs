@@ -15,8 +15,9 @@ use std::{
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::model::{
-    Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup, differences,
+use crate::{
+    failpoint::reach,
+    model::{Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup, differences},
 };
 
 #[cfg(feature = "fuzzing")]
@@ -160,8 +161,12 @@ impl Store for Redb {
         let what = "can't be written";
         let edits = Edits::between(before, after)
             .map_err(|cause| StoreError::new(self.path.clone(), what, cause))?;
-        self.blocking(what, move |database| edits.write(database))
-            .await
+        reach("commit");
+        let done = self
+            .blocking(what, move |database| edits.write(database))
+            .await;
+        reach("committed");
+        done
     }
 }
 
@@ -250,6 +255,7 @@ impl Edits {
                 .open_table(META)?
                 .insert("head", self.head.as_slice())?;
         }
+        reach("commit-written");
         transaction.commit()?;
         Ok(())
     }

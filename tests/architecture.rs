@@ -11,6 +11,7 @@ use std::{
 /// Module, what of ours it may use, and crates that it must not.
 const RULES: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], IO),
+    ("failpoint", &[], &["tokio", "tonic", "redb"]),
     ("ruleset", &["model"], IO),
     ("policy", &["model", "ruleset"], IO),
     (
@@ -20,7 +21,7 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "dataplane",
-        &["model", "netlink", "ruleset"],
+        &["failpoint", "model", "netlink", "ruleset"],
         &["tonic", "prost", "rtnetlink", "redb"],
     ),
     (
@@ -30,12 +31,20 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["model"],
+        &["failpoint", "model"],
         &["tonic", "prost", "nftables", "rtnetlink"],
     ),
     (
         "agent",
-        &["model", "policy", "ruleset", "dataplane", "link", "store"],
+        &[
+            "failpoint",
+            "model",
+            "policy",
+            "ruleset",
+            "dataplane",
+            "link",
+            "store",
+        ],
         &[
             "tonic",
             "prost",

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
+    failpoint::reach,
     link::Host,
     model::{Interfaces, Limits, Located},
     policy::{Compiled, Numbering, compile},
@@ -112,7 +113,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             host_policy,
             identity,
         } = parts;
+        reach("start");
         let saved = store.load().await?;
+        reach("start-loaded");
         let (sender, commands) = mpsc::channel(QUEUE);
         let (view, views) = watch::channel(Arc::new(View::default()));
         let interfaces = host.interfaces();
@@ -137,6 +140,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         };
         agent.forget_settings().await;
         agent.reconcile().await;
+        reach("start-applied");
         info!(
             nics = agent.saved.desired.nics.len(),
             groups = agent.saved.desired.groups.len(),
@@ -219,8 +223,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// Puts a ruleset in force, from what the kernel is known to hold. After a failure
     /// that is not known any more.
     pub(super) async fn enforce(&mut self, to: &Arc<Ruleset>) -> Result<(), DataplaneError> {
+        reach("plan");
         let plan = self.plan(to);
         let done = self.dataplane.apply(&plan).await;
+        reach("in-force");
         // After a failure it may have been in force for a moment.
         self.revocation.advance(&plan);
         self.kernel = done.is_ok().then(|| Arc::clone(&plan.to));
@@ -268,7 +274,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return 0;
         }
         let desired = &self.saved.desired;
+        reach("cut");
         let (cut, trouble) = self.revocation.cut(&mut self.dataplane, desired).await;
+        reach("cut-done");
         self.trouble.flows = trouble;
         cut
     }

@@ -13,6 +13,7 @@ use tracing::{error, info};
 use super::{Applied, ApplyError, Change, actor::Agent, handle::Command, status};
 use crate::{
     dataplane::Dataplane,
+    failpoint::reach,
     link::Host,
     model::{Delta, Desired, GroupId, NicId, Summary},
     policy::Compiled,
@@ -223,6 +224,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         draft: Draft,
         generation: Option<crate::model::Generation>,
     ) -> Result<u64, ApplyError> {
+        reach("compile");
         let mut numbering = self.numbering.clone();
         let compiled = self.compiled.next(&draft.desired, &mut numbering);
         self.program(&compiled).await?;
@@ -267,9 +269,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     async fn take_back(&mut self, cause: &StoreError) -> ApplyError {
         error!(error = %cause, "a change could not be written to disk and is taken back");
         self.trouble.disk = Some(cause.to_string());
+        reach("take-back");
         if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             self.failed(&error);
         }
+        reach("taken-back");
         self.revoke().await;
         self.publish();
         ApplyError::Unavailable(cause.to_string())
@@ -298,5 +302,7 @@ fn may_share(change: &Change) -> bool {
 
 /// Nobody may be waiting for the answer any more; the change counts all the same.
 fn answer(reply: Reply, answer: Result<Applied, ApplyError>) {
+    reach("answer");
     let _ = reply.send(answer);
+    reach("answered");
 }

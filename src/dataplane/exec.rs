@@ -12,6 +12,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::failpoint::reach;
+
 /// As much of stderr as an error carries.
 const MAX_STDERR: usize = 4_000;
 
@@ -93,6 +95,7 @@ pub fn spawn<S: AsRef<OsStr>>(
 
 fn start<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<(Child, String), ExecError> {
     let command = command_line(program, args);
+    reach("nft-start");
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let child = tokio::process::Command::new(program)
         .args(args)
@@ -102,7 +105,10 @@ fn start<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<(Child, String), 
         .kill_on_drop(true)
         .spawn();
     match child {
-        Ok(child) => Ok((child, command)),
+        Ok(child) => {
+            reach("nft-started");
+            Ok((child, command))
+        }
         Err(source) => Err(ExecError::Start { command, source }),
     }
 }
@@ -137,7 +143,9 @@ async fn finish(
         got.and(said)?;
         child.wait().await
     };
-    let status = match timeout(limit, all).await {
+    let ended = timeout(limit, all).await;
+    reach("nft-ended");
+    let status = match ended {
         Ok(status) => status.map_err(start)?,
         Err(_) => {
             return Err(ExecError::TimedOut {

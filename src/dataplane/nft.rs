@@ -15,8 +15,9 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tracing::{debug, warn};
 
 use super::{Dataplane, DataplaneError, Dropped, Tampering, conntrack, exec, exec::ExecError};
-use crate::ruleset::{
-    Cut, Flow, Learned, NicNumber, Object, Pardon, Plan, Ruleset, Selector, name,
+use crate::{
+    failpoint::reach,
+    ruleset::{Cut, Flow, Learned, NicNumber, Object, Pardon, Plan, Ruleset, Selector, name},
 };
 
 mod batch;
@@ -179,7 +180,10 @@ impl Nft {
             // What nft says counts, where it has ended.
             biased;
             done = nft.end() => done,
-            () = monitor.committed(pid) => return Ok(()),
+            () = monitor.committed(pid) => {
+                reach("nft-told");
+                return Ok(());
+            }
         };
         let how = match &done {
             Ok(_) => Ran::Done,
@@ -265,6 +269,7 @@ impl Nft {
             let done = self.change(&["-f", "-"], text).await;
             done.map_err(|error| left(error.to_string()))?;
         }
+        reach("cut-marked");
         if entries.is_empty() {
             return Ok(0);
         }
@@ -302,6 +307,7 @@ impl Dataplane for Nft {
         let ports = |(object, _): &(Object, _)| *object == Object::GuestPorts;
         self.ports_behind |= plan.from.is_none() || plan.changes.iter().any(ports);
         if self.ports_behind {
+            reach("ports");
             self.ports().await?;
         }
         Ok(())
