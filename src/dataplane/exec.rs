@@ -2,15 +2,20 @@
 //!
 //! A program gets its input on stdin, never through a shell or in its arguments, and
 //! so long to finish; what it wrote on stderr is in the error.
+//!
+//! Its input is in memory, complete, before it starts: a pipe would end where we were killed, and
+//! `nft` takes the beginning of a script for all of it.
 
-use std::{ffi::OsStr, process::Stdio, time::Duration};
-
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::Child,
-    task::JoinHandle,
-    time::timeout,
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Seek as _, Write as _},
+    process::Stdio,
+    time::Duration,
 };
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use tokio::{io::AsyncReadExt as _, process::Child, task::JoinHandle, time::timeout};
 
 use crate::failpoint::reach;
 
@@ -26,7 +31,7 @@ pub enum ExecError {
         /// The command line.
         command: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It failed.
     #[error("{command} {how}: {stderr}")]
@@ -55,8 +60,8 @@ pub async fn run<S: AsRef<OsStr>>(
     input: &str,
     limit: Duration,
 ) -> Result<String, ExecError> {
-    let (child, command) = start(program, args)?;
-    finish(child, command, input, limit).await
+    let (child, command) = start(program, args, input)?;
+    finish(child, command, limit).await
 }
 
 /// A program that runs on whether anybody waits for its end or not.
@@ -74,7 +79,7 @@ impl Running {
         ended.unwrap_or_else(|stopped| {
             Err(ExecError::Start {
                 command: "the program's task".to_owned(),
-                source: std::io::Error::other(stopped),
+                source: io::Error::other(stopped),
             })
         })
     }
@@ -84,22 +89,30 @@ impl Running {
 pub fn spawn<S: AsRef<OsStr>>(
     program: &str,
     args: &[S],
-    input: String,
+    input: &str,
     limit: Duration,
 ) -> Result<Running, ExecError> {
-    let (child, command) = start(program, args)?;
+    let (child, command) = start(program, args, input)?;
     let pid = child.id();
-    let end = tokio::spawn(async move { finish(child, command, &input, limit).await });
+    let end = tokio::spawn(finish(child, command, limit));
     Ok(Running { pid, end })
 }
 
-fn start<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<(Child, String), ExecError> {
+fn start<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    input: &str,
+) -> Result<(Child, String), ExecError> {
     let command = command_line(program, args);
+    let stdin = match in_memory(input) {
+        Ok(stdin) => stdin,
+        Err(source) => return Err(ExecError::Start { command, source }),
+    };
     reach("nft-start");
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let child = tokio::process::Command::new(program)
         .args(args)
-        .stdin(Stdio::piped())
+        .stdin(Stdio::from(stdin))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -113,33 +126,25 @@ fn start<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<(Child, String), 
     }
 }
 
-async fn finish(
-    mut child: Child,
-    command: String,
-    input: &str,
-    limit: Duration,
-) -> Result<String, ExecError> {
+/// A file of no file system, to be read from its beginning.
+fn in_memory(input: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+async fn finish(mut child: Child, command: String, limit: Duration) -> Result<String, ExecError> {
     let start = |source| ExecError::Start {
         command: command.clone(),
         source,
     };
-    let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Err(start(std::io::Error::other("its pipes are missing")));
+    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(start(io::Error::other("its pipes are missing")));
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let all = async {
-        let feed = async {
-            // A program that ends early closes its stdin; its status says why.
-            let _ = stdin.write_all(input.as_bytes()).await;
-            drop(stdin);
-        };
-        let ((), got, said) = tokio::join!(
-            feed,
-            stdout.read_to_end(&mut out),
-            stderr.read_to_end(&mut err)
-        );
+        let (got, said) = tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
         got.and(said)?;
         child.wait().await
     };
@@ -199,6 +204,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("can't start no-such-program"), "{error}");
+    }
+
+    /// A pipe has no size.
+    #[tokio::test]
+    async fn a_program_has_all_of_its_input_when_it_starts() {
+        let args = ["-L", "-c", "%s", "/dev/stdin"];
+        let large = "x".repeat(1 << 20);
+        assert_eq!(
+            run("stat", &args, &large, SECOND).await.unwrap(),
+            "1048576\n"
+        );
     }
 
     #[tokio::test]

@@ -171,7 +171,7 @@ impl Nft {
     /// some 15 ms later: closing its socket waits for the readers of what is gone
     /// (`nft_rcv_nl_event`, `net/netfilter/nf_tables_api.c`). That is not waited for.
     async fn change(&mut self, args: &[&str], input: String) -> Result<(), ExecError> {
-        let mut nft = exec::spawn(&self.program, args, input, LIMIT)?;
+        let mut nft = exec::spawn(&self.program, args, &input, LIMIT)?;
         let Some(monitor) = &mut self.monitor else {
             return nft.end().await.map(drop);
         };
