@@ -43,6 +43,12 @@ pub enum ExecError {
         /// What it wrote on stderr.
         stderr: String,
     },
+    /// It ended well, and nothing shows that it did anything.
+    #[error("{command} ended well, but the kernel tells of no transaction")]
+    Untold {
+        /// The command line.
+        command: String,
+    },
     /// It did not finish in time and was killed.
     #[error("{command} did not finish within {seconds} s and was killed")]
     TimedOut {

@@ -121,11 +121,11 @@ impl Nft {
             Some((remove, add)) if plan.from.is_some() => {
                 let document = json::document(remove, add)
                     .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
-                self.change(&["-j", "-f", "-"], document).await
+                self.transaction(&["-j", "-f", "-"], document).await
             }
             Some(_) | None => {
                 let text = self.rules_text(plan) + &self.kept(plan).await;
-                self.change(&["-f", "-"], text).await
+                self.transaction(&["-f", "-"], text).await
             }
         };
         done.map_err(failed)
@@ -152,7 +152,7 @@ impl Nft {
     /// is an event that brings us here again.
     async fn ports(&mut self) -> Result<(), DataplaneError> {
         let text = skeleton::ports(&self.programmed);
-        match self.change(&["-f", "-"], text).await {
+        match self.transaction(&["-f", "-"], text).await {
             Ok(()) => {
                 self.ports_behind = false;
                 Ok(())
@@ -165,15 +165,26 @@ impl Nft {
         }
     }
 
-    /// Runs a transaction, and takes note of what others did to our tables meanwhile.
+    /// Runs a transaction that certainly changes something: that `nft` ends well is not enough.
+    async fn transaction(&mut self, args: &[&str], input: String) -> Result<(), ExecError> {
+        if self.change(args, input).await? {
+            return Ok(());
+        }
+        let command = format!("{} {}", self.program, args.join(" "));
+        Err(ExecError::Untold { command })
+    }
+
+    /// Runs a transaction, and takes note of what others did to our tables meanwhile. Says
+    /// whether the kernel told of it, where that is followed; it does not of one that changes
+    /// nothing.
     ///
     /// It is in force when the kernel tells of it. Where elements were deleted, `nft` ends
     /// some 15 ms later: closing its socket waits for the readers of what is gone
     /// (`nft_rcv_nl_event`, `net/netfilter/nf_tables_api.c`). That is not waited for.
-    async fn change(&mut self, args: &[&str], input: String) -> Result<(), ExecError> {
+    async fn change(&mut self, args: &[&str], input: String) -> Result<bool, ExecError> {
         let mut nft = exec::spawn(&self.program, args, &input, LIMIT)?;
         let Some(monitor) = &mut self.monitor else {
-            return nft.end().await.map(drop);
+            return nft.end().await.map(|_| true);
         };
         let pid = nft.pid;
         let done = tokio::select! {
@@ -182,16 +193,18 @@ impl Nft {
             done = nft.end() => done,
             () = monitor.committed(pid) => {
                 reach("nft-told");
-                return Ok(());
+                return Ok(true);
             }
         };
         let how = match &done {
             Ok(_) => Ran::Done,
             Err(ExecError::TimedOut { .. }) => Ran::Killed,
-            Err(ExecError::Start { .. } | ExecError::Failed { .. }) => Ran::Failed,
+            Err(ExecError::Start { .. } | ExecError::Failed { .. } | ExecError::Untold { .. }) => {
+                Ran::Failed
+            }
         };
-        monitor.ran(pid, how);
-        done.map(drop)
+        let told = monitor.ran(pid, how);
+        done.map(|_| told)
     }
 
     async fn run(&self, args: &[&str], input: &str) -> Result<String, ExecError> {
@@ -295,7 +308,7 @@ impl Nft {
 
 fn failed(error: ExecError) -> DataplaneError {
     match error {
-        ExecError::TimedOut { .. } => DataplaneError::Unknown(error),
+        ExecError::TimedOut { .. } | ExecError::Untold { .. } => DataplaneError::Unknown(error),
         ExecError::Start { .. } | ExecError::Failed { .. } => DataplaneError::Refused(error),
     }
 }
@@ -385,6 +398,7 @@ impl Dataplane for Nft {
         if text.is_empty() {
             return Ok(());
         }
-        self.change(&["-f", "-"], text).await.map_err(failed)
+        let done = self.change(&["-f", "-"], text).await;
+        done.map(drop).map_err(failed)
     }
 }

@@ -159,8 +159,9 @@ impl Monitor {
     }
 
     /// Takes in what was told while an `nft` of ours ran: what is not its doing is
-    /// tampering. `pid` is its own where it was started.
-    pub(super) fn ran(&mut self, pid: Option<u32>, how: Ran) {
+    /// tampering. `pid` is its own where it was started. Whether the kernel told of its
+    /// transaction, or may have.
+    pub(super) fn ran(&mut self, pid: Option<u32>, how: Ran) -> bool {
         let mut events = std::mem::take(&mut self.meanwhile);
         loop {
             match self.receive() {
@@ -177,7 +178,8 @@ impl Monitor {
         };
         // The address is another where somebody holds the socket address of that PID, or
         // where the program that we start starts `nft` in its turn.
-        if how == Ran::Done && !events.iter().any(is_own) {
+        let mut told = events.iter().any(is_own);
+        if how == Ran::Done && !told {
             let named = |event: &Event| match event {
                 Event::Transaction(one) => {
                     let process = one.process.as_ref();
@@ -187,11 +189,13 @@ impl Monitor {
             };
             if let Some(at) = events.iter().position(named) {
                 events.remove(at);
+                told = true;
             }
         }
         for event in events {
             self.judge(event, own);
         }
+        told
     }
 
     fn judge(&mut self, event: Event, own: impl Fn(&Transaction) -> bool) {

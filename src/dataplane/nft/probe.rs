@@ -85,9 +85,11 @@ async fn ask(
             what,
             why: reason(&stderr),
         }),
-        Err(error @ (ExecError::Start { .. } | ExecError::TimedOut { .. })) => {
-            Err(ProbeError::Nft(error))
-        }
+        Err(
+            error @ (ExecError::Start { .. }
+            | ExecError::Untold { .. }
+            | ExecError::TimedOut { .. }),
+        ) => Err(ProbeError::Nft(error)),
     }
 }
 
