@@ -19,6 +19,7 @@ use crate::{
     dataplane::{
         Dataplane as _,
         nft::{self, Nft},
+        orphans::{self, Claim},
     },
     failpoint::reach,
     grpc::{self, Listener, ServeOptions, serve},
@@ -43,7 +44,7 @@ pub async fn run(config: Config) -> Result<()> {
         .watch()
         .context("changes of the ruleset can't be watched")?;
     let identity = identify(&dataplane, placement, placement_reason).await?;
-    let store = open_store(&config)?;
+    let (store, _claim) = open_store(&config).await?;
     let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
         .await
         .context("the host's interfaces can't be watched")?;
@@ -106,13 +107,13 @@ pub async fn purge(config: Config) -> Result<()> {
     let mut dataplane = Nft::new(config.nft.clone(), config.parameters(any));
     // Opening the store first refuses while the daemon runs: it would put all back.
     let store = if config.state_dir.join(STORE).exists() {
-        Some(open_store(&config)?)
+        Some(open_store(&config).await?)
     } else {
         None
     };
     dataplane.purge().await?;
     info!("removed our tables");
-    let Some(mut store) = store else {
+    let Some((mut store, _claim)) = store else {
         return Ok(());
     };
     let saved = store.load().await?;
@@ -133,11 +134,17 @@ const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(2);
 
 const STORE: &str = "state.redb";
 
-fn open_store(config: &Config) -> Result<Redb> {
+/// Opens the store, which nobody but a running agent holds; and what an agent that was killed has
+/// started goes on no more.
+async fn open_store(config: &Config) -> Result<(Redb, Claim)> {
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
-    Redb::open(config.state_dir.join(STORE))
-        .context("the state can't be opened (is another sgagent running?)")
+    let store = Redb::open(config.state_dir.join(STORE))
+        .context("the state can't be opened (is another sgagent running?)")?;
+    let path = config.state_dir.join("nft.lock");
+    let claim = orphans::claim(&path).await;
+    let claim = claim.with_context(|| format!("lock {}", path.display()))?;
+    Ok((store, claim))
 }
 
 async fn unix_listener(config: &Config) -> Result<Listener> {

@@ -10,6 +10,7 @@ use crate::ruleset::{Cut, Learned, NicNumber, Plan, Reason};
 pub mod conntrack;
 pub mod exec;
 pub mod nft;
+pub mod orphans;
 
 /// Why the kernel side did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
