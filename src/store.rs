@@ -7,7 +7,9 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    io,
     net::Ipv6Addr,
+    panic::catch_unwind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -112,9 +114,10 @@ struct Edits {
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Redb {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. A file that is damaged is an error: what it says would be
+    /// programmed.
     pub fn open(path: PathBuf) -> Result<Self, StoreError> {
-        match open(&path) {
+        match checked(&path) {
             Ok(database) => Ok(Self {
                 path,
                 database: Some(database),
@@ -144,6 +147,44 @@ impl Redb {
             Err(cause) => Err(StoreError::new(self.path.clone(), what, cause)),
         }
     }
+}
+
+/// Opens the file where it is whole; makes it where there is none.
+fn checked(path: &Path) -> Result<Database, Cause> {
+    match path.metadata() {
+        // An empty one would be taken for a new one, and all NICs for gone.
+        Ok(found) if found.len() == 0 => return Err("it is empty: it was truncated".into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
+        Err(error) => return Err(error.into()),
+    }
+    // redb panics at some damage.
+    match catch_unwind(|| whole(path)) {
+        Ok(done) => done,
+        Err(_) => Err("it is damaged".into()),
+    }
+}
+
+fn whole(path: &Path) -> Result<Database, Cause> {
+    let mut database = open(path)?;
+    // Otherwise checksums are looked at after a crash only.
+    if database.check_integrity()? {
+        Ok(database)
+    } else {
+        Err("it is damaged".into())
+    }
+}
+
+/// It gets its name when it is whole.
+fn make(path: &Path) -> Result<(), Cause> {
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    drop(open(&new)?);
+    std::fs::rename(new, path)?;
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
