@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use super::{Applied, ApplyError, Change, actor::Agent, handle::Command, status};
 use crate::{
-    dataplane::Dataplane,
+    dataplane::{Dataplane, DataplaneError},
     failpoint::reach,
     link::Host,
     model::{Delta, Desired, GroupId, NicId, Summary},
@@ -246,6 +246,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             return Ok(());
         };
         error!(%error, "a change was not programmed");
+        // Putting it back may take as long again.
+        if let DataplaneError::Unknown(_) = error {
+            self.failed(&error);
+            self.publish();
+        }
         self.restore().await;
         self.revoke().await;
         self.publish();
