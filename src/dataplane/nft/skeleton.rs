@@ -177,21 +177,20 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
         flow_burst: _,
         max_flows: _,
     } = parameters;
-    let guests = quoted(&ruleset.guest_patterns);
-    let bridges = quoted(&ruleset.bridge_patterns);
+    let (guests, bridges) = (&ruleset.guest_patterns, &ruleset.bridge_patterns);
     let (unknown_in, unknown_out, delivered, not_judged, drops) = match placement {
         // On a managed bridge, whatever its name.
         Placement::Bridge => (
-            format!("meta ibrname {{ {bridges} }}"),
-            format!("meta obrname {{ {bridges} }}"),
+            unknown("meta ibrname", bridges),
+            unknown("meta obrname", bridges),
             "goto ingress",
             "",
             drop_chains(of(&IN_BOTH), BY_PORT),
         ),
         // It looks like a guest's, and nobody is bound to it.
         Placement::BrNetfilter => (
-            format!("iifname {{ {guests} }}"),
-            format!("oifname {{ {guests} }}"),
+            unknown("iifname", guests),
+            unknown("oifname", guests),
             "accept",
             "\t\tmeta mark & 0xff000000 == 0x51000000 goto drop_stage_skipped\t# no group has judged it\n",
             drop_chains(of(&IN_GUARD), BY_PORT),
@@ -224,9 +223,10 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     text
 }
 
-fn quoted(patterns: &[IfPattern]) -> String {
-    let words: Vec<_> = patterns.iter().map(|p| format!("\"{p}\"")).collect();
-    words.join(", ")
+/// The rules that close what has one of these names, a line each.
+fn unknown(name: &str, patterns: &[IfPattern]) -> String {
+    let line = |pattern| format!("\t\t{name} \"{pattern}\" goto drop_unbound\n");
+    patterns.iter().map(line).collect()
 }
 
 /// No timeout: an element without flows is collected, one with flows must stay.
@@ -345,10 +345,12 @@ mod tests {
     #[test]
     fn unknown_ports_are_told_by_bridge_where_its_name_can_be_matched() {
         let text = rendered(Placement::BrNetfilter, 0);
-        assert!(text.contains("iifname { \"vnet*\", \"tap*\" } goto drop_unbound"));
+        assert!(text.contains("\tiifname \"vnet*\" goto drop_unbound\n"));
+        assert!(text.contains("\toifname \"tap*\" goto drop_unbound\n"));
         assert!(!text.contains("ibrname"));
         let text = rendered(Placement::Bridge, 0);
-        assert!(text.contains("meta ibrname { \"br0\", \"br-*\" } goto drop_unbound"));
+        assert!(text.contains("\tmeta ibrname \"br0\" goto drop_unbound\n"));
+        assert!(text.contains("\tmeta obrname \"br-*\" goto drop_unbound\n"));
         assert!(!text.contains("vnet*"));
     }
 
