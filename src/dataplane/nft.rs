@@ -97,15 +97,20 @@ impl Nft {
             return Batch::of(plan, self.parameters.placement).text();
         }
         let mut text = String::new();
-        // The table of the other placement goes, too.
-        for family in ["bridge", "ip6"] {
-            // `destroy` is missing before Linux 6.3; adding first makes deleting safe.
-            let table = name::TABLE;
-            // Writing to a String can't fail.
-            let _ = writeln!(
-                text,
-                "add table {family} {table}\ndelete table {family} {table}"
-            );
+        // The table of the other placement goes, too. `destroy` is missing before Linux 6.3; adding
+        // first makes deleting safe. Dormant: a chain that is deleted keeps its rules, without
+        // its maps, until the commit has come to it (nf_tables_commit_chain_prepare), and would
+        // drop what the new one lets pass. Asleep, its hook goes first of all.
+        for edit in ["add", "delete"] {
+            for family in ["bridge", "ip6"] {
+                let flags = if edit == "add" {
+                    " { flags dormant; }"
+                } else {
+                    ""
+                };
+                // Writing to a String can't fail.
+                let _ = writeln!(text, "{edit} table {family} {}{flags}", name::TABLE);
+            }
         }
         if !plan.to.is_empty() {
             text.push_str(&skeleton::text(&self.parameters, &plan.to));
