@@ -35,6 +35,15 @@ mutants: setup ## Take out one rule of the skeleton at a time and say which test
 	cargo build --bins
 	tests/run.sh python3 tests/mutants/run.py --only '$(ONLY)'
 
+# KILLS=200 APPLIES=1000 is the proof. The agent of these tests can be made to die anywhere.
+KILLS ?= 20
+APPLIES ?= 50
+.PHONY: faults
+faults: setup ## Kill, starve and confuse the agent while packets flow (2 minutes once built; KILLS=20 APPLIES=50)
+	cargo test --no-run --features failpoints --test faults
+	SGAGENT_FAULTS_KILLS=$(KILLS) SGAGENT_FAULTS_APPLIES=$(APPLIES) \
+		tests/run.sh cargo test --offline --features failpoints --test faults -- --nocapture
+
 # BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
 .PHONY: bench
 bench: setup ## Measure side by side what packets and changes cost (about 10 minutes once built)
@@ -60,6 +69,7 @@ check: ## Formatting, lints and documentation
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --features fuzzing -- -D warnings
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo clippy --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 .PHONY: setup

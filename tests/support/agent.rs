@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
@@ -49,6 +49,29 @@ impl Agent {
     pub(crate) fn start(&mut self, namespace: &Namespace) {
         // Its first transaction replaces the tables, and with them what they have counted.
         super::coverage::record(namespace, Instant::now());
+        self.spawn(namespace, &[], &[]);
+        if let Err(status) = self.wait_until_ready() {
+            let (code, signal) = (status.code(), status.signal());
+            panic!(
+                "the agent ended, code {code:?}, signal {signal:?}:\n{}",
+                self.log()
+            );
+        }
+    }
+
+    /// Starts the program by a command line that it is appended to, with more variables in its
+    /// environment.
+    pub(crate) fn spawn(
+        &mut self,
+        namespace: &Namespace,
+        by: &[&str],
+        environment: &[(&str, String)],
+    ) {
+        let by: Vec<_> = by.iter().map(|&word| word.to_owned()).collect();
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         let config = self.path("sgagent.toml");
         let log = self.path("stderr");
         let child = namespace.run(move || {
@@ -60,14 +83,11 @@ impl Agent {
             // The signal comes when the namespace's thread ends, at the latest with the test
             // program: no agent is left behind.
             Command::new("setpriv")
-                .args([
-                    "--pdeathsig",
-                    "KILL",
-                    env!("CARGO_BIN_EXE_sgagent"),
-                    "run",
-                    "--config",
-                ])
+                .args(["--pdeathsig", "KILL"])
+                .args(by)
+                .args([env!("CARGO_BIN_EXE_sgagent"), "run", "--config"])
                 .arg(config)
+                .envs(environment)
                 .stdin(Stdio::null())
                 .stdout(Stdio::from(log.try_clone().unwrap()))
                 .stderr(Stdio::from(log))
@@ -75,13 +95,22 @@ impl Agent {
                 .expect("setpriv of util-linux starts the agent")
         });
         self.child = Some(child);
-        self.wait_until_ready();
     }
 
     /// One call. Errors of the agent are the caller's to judge.
     pub(crate) fn call<T>(
         &self,
         rpc: impl AsyncFnOnce(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Status> {
+        self.ask(async |channel| {
+            rpc(Client::new(channel).max_decoding_message_size(64 << 20)).await
+        })
+    }
+
+    /// One call of any service.
+    pub(crate) fn ask<T>(
+        &self,
+        rpc: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Status> {
         let socket = self.path("sgagent.sock");
         self.runtime
@@ -113,11 +142,13 @@ impl Agent {
         std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         Path::join(self.directory.path(), name)
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until it answers; its end, if that is what comes.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<(), ExitStatus> {
         let deadline = Instant::now() + Duration::from_secs(20) * super::net::slowness();
         loop {
             // On an emulated machine a call costs as much as what is waited for.
@@ -126,22 +157,20 @@ impl Agent {
             } else {
                 Err(Status::unavailable("there is no socket"))
             };
-            let Err(error) = answer else { return };
-            let ended = self
-                .child
-                .as_mut()
-                .and_then(|child| child.try_wait().unwrap());
+            let Err(error) = answer else { return Ok(()) };
             let late = Instant::now() > deadline;
-            if let Some(status) = ended {
-                let (code, signal) = (status.code(), status.signal());
-                panic!(
-                    "the agent ended, code {code:?}, signal {signal:?}:\n{}",
-                    self.log()
-                );
+            if let Some(status) = self.ended() {
+                return Err(status);
             }
             assert!(!late, "the agent is not ready: {error}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut();
+        child.and_then(|child| child.try_wait().unwrap())
     }
 
     fn end(&mut self, signal: Signal) {
@@ -176,14 +205,13 @@ impl Drop for Agent {
 }
 
 /// A unix socket's path is not part of a network namespace, so this works from any thread.
-async fn connect(socket: PathBuf) -> Result<Client, Status> {
+async fn connect(socket: PathBuf) -> Result<Channel, Status> {
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://agent")
+    Endpoint::from_static("http://agent")
         .connect_with_connector(connector)
         .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    Ok(Client::new(channel).max_decoding_message_size(64 << 20))
+        .map_err(|error| Status::unavailable(error.to_string()))
 }

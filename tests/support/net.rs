@@ -1,6 +1,7 @@
 //! The host of a test, and the verdict: what arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sgagent::pb;
@@ -30,7 +31,7 @@ pub(crate) fn slowness() -> u32 {
 /// A running host. Fields are dropped in order: the agent goes before its network.
 pub(crate) struct Net {
     pub agent: Agent,
-    taps: BTreeMap<String, Tap>,
+    pub taps: BTreeMap<String, Arc<Tap>>,
     ports: BTreeMap<String, (Machine, &'static str)>,
     /// Ports that a sentinel reaches: uplinks, unmanaged ports, guests with a NIC.
     live: BTreeSet<String>,
@@ -63,7 +64,7 @@ impl Net {
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
         let machines = plan.ports.iter().map(|(machine, _)| machine.port);
         let taps = machines
-            .map(|name| (name.to_owned(), Tap::new(&namespace, name)))
+            .map(|name| (name.to_owned(), Arc::new(Tap::new(&namespace, name))))
             .collect();
         namespace.ip_batch(&plan.ip_commands());
         for (option, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
@@ -201,7 +202,7 @@ impl Net {
     pub(crate) fn plug(&mut self, machine: Machine, bridge: &'static str) {
         let tap = Tap::new(&self.namespace, machine.port);
         self.namespace.ip_batch(&port_commands(&machine, bridge));
-        self.taps.insert(machine.port.to_owned(), tap);
+        self.taps.insert(machine.port.to_owned(), Arc::new(tap));
         self.ports
             .insert(machine.port.to_owned(), (machine, bridge));
     }

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub bridge_config: String,
     /// Lines of the section `limits`.
     pub limits: String,
+    /// The program that is started as `nft`, where it is another.
+    pub nft: Option<String>,
     pub change: pb::ApplyRequest,
     /// `ip` commands after the ports are there, before the agent starts.
     pub ip: String,
@@ -77,6 +79,7 @@ pub(crate) fn plan() -> Plan {
         limits: "fragments_per_second = 1000\nfragment_burst = 1000\nmld_per_second = 20\n\
                  mld_burst = 100\nnd_per_second = 200\nnd_burst = 400\n"
             .to_owned(),
+        nft: None,
         change: change(),
         ip: String::new(),
     }
@@ -157,7 +160,10 @@ impl Plan {
     /// The agent's configuration.
     pub(crate) fn config(&self) -> String {
         let placement = placement().name();
-        let mut text = super::coverage::program();
+        let mut text = match &self.nft {
+            Some(program) => format!("nft = {program:?}\n"),
+            None => super::coverage::program(),
+        };
         let _ = write!(
             text,
             "unix_socket = \"{{dir}}/sgagent.sock\"\nstate_dir = \"{{dir}}/state\"\n\

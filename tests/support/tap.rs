@@ -16,7 +16,7 @@ const LONGEST: usize = 16 * 1024;
 /// The guest's end of a port.
 pub(crate) struct Tap {
     name: String,
-    device: SyncDevice,
+    pub device: SyncDevice,
 }
 
 impl Tap {
@@ -55,13 +55,9 @@ impl Tap {
     pub(crate) fn receive(&self, deadline: Instant) -> Option<Vec<u8>> {
         let mut frame = vec![0; LONGEST];
         loop {
-            match self.device.recv(&mut frame) {
-                Ok(length) => {
-                    frame.truncate(length);
-                    return Some(frame);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => panic!("receiving on {}: {error}", self.name),
+            if let Some(length) = self.read(&mut frame) {
+                frame.truncate(length);
+                return Some(frame);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -70,6 +66,15 @@ impl Tap {
             let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap();
             let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, timeout);
+        }
+    }
+
+    /// Reads a frame that is there already: its length.
+    pub(crate) fn read(&self, frame: &mut [u8]) -> Option<usize> {
+        match self.device.recv(frame) {
+            Ok(length) => Some(length),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("receiving on {}: {error}", self.name),
         }
     }
 

@@ -1,0 +1,103 @@
+//! Clocks that jump.
+//!
+//! The wall clock is the whole machine's and is not set here. That nothing depends on it is read
+//! from the source: it is asked in one place, for what is told of a drift. The clocks that timers
+//! go by are jumped as far as they can be: they begin elsewhere at each start (a time namespace),
+//! and they jump forward while the agent is held, as they do for a machine that was suspended.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::fixture::{host, start};
+use super::kills::push_all;
+use super::places::sources;
+use super::served::wait_for_health;
+use super::traffic::Traffic;
+use super::wanted::Wanted;
+use crate::support::net::Net;
+
+#[test]
+fn the_wall_clock_is_asked_for_what_is_told_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let asking: Vec<_> = sources(&root)
+        .into_iter()
+        .filter(|file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            [
+                "SystemTime::now",
+                "UNIX_EPOCH)",
+                "clock_gettime",
+                "Utc::now",
+            ]
+            .iter()
+            .any(|word| code.contains(word))
+        })
+        .collect();
+    assert_eq!(asking, [root.join("agent/drift.rs")]);
+    let drift = std::fs::read_to_string(root.join("agent/drift.rs")).unwrap();
+    assert_eq!(drift.matches("SystemTime::now").count(), 1);
+    assert_eq!(drift.matches("noticed_at_ms: millis(since_1970").count(), 1);
+}
+
+/// Starts it where the clocks since the machine's start have advanced by so many seconds more.
+fn start_at(net: &mut Net, offset: u64) {
+    net.agent.kill();
+    // What was in a time namespace dies of its parent's death, a moment later.
+    std::thread::sleep(Duration::from_millis(300));
+    if offset == 0 {
+        return net.agent.spawn(&net.namespace, &[], &[]);
+    }
+    let offset = offset.to_string();
+    let by = [
+        "unshare",
+        "--time",
+        "--monotonic",
+        &offset,
+        "--boottime",
+        &offset,
+    ];
+    let by = [&by[..], &["--fork", "--kill-child"]].concat();
+    net.agent.spawn(&net.namespace, &by, &[]);
+}
+
+#[test]
+fn a_start_at_another_time_and_a_long_pause() {
+    let mut net = start(host());
+    push_all(&mut net);
+    let mut wanted = Wanted::first();
+    let mut traffic = Traffic::start(&net);
+    wanted.begin_flow(&mut traffic);
+    // As far as a time namespace goes, and back to the time since the machine's start.
+    let offsets = [0, 1_000_000, 1_000_000_000, 0];
+    for (round, offset) in (0..).zip(offsets) {
+        traffic.doing(&format!("a start {offset} s later"));
+        start_at(&mut net, offset);
+        assert!(net.agent.wait_until_ready().is_ok(), "{}", net.agent.log());
+        let status = wait_for_health(&net, true, "");
+        assert!(status.uptime_seconds < 60, "{status:?}");
+        let next = wanted.next();
+        next.push(Some(wanted), &net).unwrap();
+        wanted = next;
+        wanted.is_in_force(&mut traffic, round);
+        wanted.begin_flow(&mut traffic);
+    }
+    traffic.doing("the agent is held");
+    let pid = Pid::from_raw(net.agent.pid().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    kill(pid, Signal::SIGCONT).unwrap();
+    traffic.doing("the agent goes on");
+    let next = wanted.next();
+    next.push(Some(wanted), &net).unwrap();
+    next.is_in_force(&mut traffic, 100);
+    let status = wait_for_health(&net, true, "");
+    assert!(status.drifts.is_empty(), "{status:?}");
+    traffic.finish(
+        "a_start_at_another_time_and_a_long_pause",
+        offsets.len() + 1,
+    );
+}
