@@ -96,7 +96,7 @@ async fn grpcurl_lists_and_describes_over_both_listeners() {
             assert!(services.lines().any(|line| line == name), "{services}");
         }
         let methods = grpcurl_says(&[], &place, &["list", "sgagent.v1.SecurityGroupAgent"]).await;
-        assert_eq!(methods.lines().count(), 10, "{methods}");
+        assert_eq!(methods.lines().count(), 11, "{methods}");
         let nic = grpcurl_says(&[], &place, &["describe", "sgagent.v1.Nic"]).await;
         assert!(
             nic.contains("repeated string delegated_prefixes = 11;"),

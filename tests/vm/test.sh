@@ -2,6 +2,7 @@
 # Runs the tests that need a kernel under a stock one of Debian, in an emulated machine:
 #
 #     tests/vm/test.sh [PLACEMENT] [FILTER..]    PLACEMENT: bridge (default) or br_netfilter
+#     tests/vm/test.sh PLACEMENT --proof         only the comparison of the model with the kernel
 #
 # The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set), kept under
 # target/kernels. The log is beside it.
@@ -18,7 +19,7 @@ readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement
 [[ -d $kernel/boot ]] || tests/vm/run --fetch "$package" "$kernel"
 
 # Optimised a little: every instruction counts.
-readonly build=(cargo test --profile vm --no-run --test traffic --test link)
+readonly build=(cargo test --profile vm --no-run --test traffic --test link --test proof)
 "${build[@]}"
 program() {
     "${build[@]}" --message-format json 2>/dev/null |
@@ -26,7 +27,8 @@ program() {
 }
 traffic=$(program traffic)
 link=$(program link)
-[[ -x $traffic && -x $link ]] || { echo "vm: the tests were not built" >&2; exit 1; }
+proof=$(program proof)
+[[ -x $traffic && -x $link && -x $proof ]] || { echo "vm: the tests were not built" >&2; exit 1; }
 
 # What the tests find on any host. What the agent asks for, bridge connection tracking too, the
 # kernel loads.
@@ -37,10 +39,14 @@ modules='tun bridge nf_conntrack'
 readonly job='
 modprobe -a $1 || exit
 shift
-link=$1 traffic=$2
-shift 2
+link=$1 traffic=$2 proof=$3
+shift 3
 status=0
 [ $# -gt 0 ] || "$link" --test-threads 1 || status=1
+if [ $# -eq 0 ] || [ "$1" = --proof ]; then
+    "$proof" kernel_does --nocapture || status=1
+    [ $# -eq 0 ] || exit "$status"
+fi
 # Two agents wait for nft and for the disk while a third works.
 "$traffic" --test-threads 3 "$@" || status=1
 exit "$status"'
@@ -48,7 +54,8 @@ exit "$status"'
 status=0
 tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-3600}" -- \
     env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" \
-    sh -c "$job" sh "$modules" "$link" "$traffic" "$@" | tee "$log" || status=$?
+    SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
+    sh -c "$job" sh "$modules" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?
 
 awk -v title="$package, placement $placement" '
     /^test result/ { passed += $4; failed += $6; ignored += $8 }
