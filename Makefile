@@ -44,6 +44,14 @@ faults: setup ## Kill, starve and confuse the agent while packets flow (2 minute
 	SGAGENT_FAULTS_KILLS=$(KILLS) SGAGENT_FAULTS_APPLIES=$(APPLIES) \
 		tests/run.sh cargo test --offline --features failpoints --test faults -- --nocapture
 
+.PHONY: proof
+proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one table (hours)
+	tests/proof/run.py
+
+.PHONY: proof-short
+proof-short: ## A part of the proof, on this kernel (a quarter of an hour once built)
+	tests/proof/run.py --short
+
 # BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
 .PHONY: bench
 bench: setup ## Measure side by side what packets and changes cost (about 10 minutes once built)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the fuzz targets one after the other; stops at the first finding, with exit code 1.
+"""Runs the fuzz targets, one on each processor; stops at the first finding, with exit code 1.
 
     make fuzz                           a minute each
     make fuzz SECONDS=600               ten
@@ -12,6 +12,7 @@ change by `make fuzz-corpus` only, which leaves out what adds nothing.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -79,6 +80,7 @@ def fuzz(target, seconds):
     command = [*CARGO, 'run', target, str(kept), str(seeds(target)), '--',
                f'-max_total_time={seconds}', '-print_final_stats=1', *options(target)]
     line = {'target': target, 'seconds': 0, 'executions': 0, 'edges': 0, 'corpus': 0, 'findings': 0}
+    say(f'{target}: {seconds} s')
     started = shown = time.monotonic()
     told, written = [], None
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -154,6 +156,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--seconds', type=int, default=60)
     parser.add_argument('--only', default='')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--json', action='store_true')
     parser.add_argument('--minimise', action='store_true')
     arguments = parser.parse_args()
@@ -168,15 +171,19 @@ def main():
             minimise(target)
         return
     lines = []
-    for target in wanted:
-        say(f'{target}: {arguments.seconds} s')
-        line, finding = fuzz(target, arguments.seconds)
-        lines.append(line)
-        if arguments.json:
-            print(json.dumps(line), flush=True)
-        if finding:
-            say(finding)
-            break
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        running = {pool.submit(fuzz, target, arguments.seconds): target for target in wanted}
+        for one in concurrent.futures.as_completed(running):
+            if one.cancelled():
+                continue
+            line, finding = one.result()
+            lines.append(line)
+            if arguments.json:
+                print(json.dumps(line), flush=True)
+            if finding:
+                say(finding)
+                # Those that run go on to their end.
+                pool.shutdown(wait=False, cancel_futures=True)
     if not arguments.json:
         print('\n'.join(table(lines)))
     sys.exit(any(line['findings'] for line in lines))

@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(Redb::open(path).unwrap().load().await.unwrap(), less);
     }
 
-    /// Found by fuzzing: nft refuses such a rule, and with it all others.
+    /// nft refuses such a rule, and with it all others.
     #[test]
     fn a_row_with_a_range_that_runs_backwards_is_refused() {
         let row = |first| {

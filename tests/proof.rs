@@ -28,6 +28,7 @@ mod support {
 
 mod proof {
     mod agree;
+    mod cut;
     pub(crate) mod frames;
     mod kernel;
     mod label;

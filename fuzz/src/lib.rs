@@ -2,6 +2,7 @@
 //! panic, what is accepted has to be what it says it is.
 
 mod agent;
+mod explain;
 mod host;
 mod kernel;
 mod oracle;
@@ -10,5 +11,6 @@ mod requests;
 mod source;
 mod words;
 
+pub use explain::explain;
 pub use parsers::{configuration, documents, flows, interfaces, listings, store, transactions};
 pub use requests::{raw_requests, requests};

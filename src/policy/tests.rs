@@ -156,7 +156,7 @@ fn a_nic_is_bound_where_its_selector_says() {
     }
 }
 
-/// Found by fuzzing: it was said to be active.
+/// It was said to be active once.
 #[test]
 fn a_port_of_what_is_no_bridge_is_nobodys() {
     let mut host = host(HOST);

@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(all[0].1.protocol, 50);
     }
 
-    /// Found by fuzzing.
+    /// They were taken for elements of another shape once.
     #[test]
     fn what_is_no_element_of_the_set_is_refused() {
         for (set, numbers) in [
