@@ -332,7 +332,8 @@ fn kernel_does_what_the_evaluator_says() {
     let regressions = FileFailurePersistence::Direct("tests/proof.proptest-regressions");
     let mut runner = TestRunner::new(Config {
         cases: worlds,
-        max_shrink_iters: 200,
+        // Each is a world of its own.
+        max_shrink_iters: 200 / slowness(),
         failure_persistence: Some(Box::new(regressions)),
         source_file: Some(file!()),
         ..Config::default()
