@@ -31,7 +31,7 @@ pub(crate) fn labelled(frames: &[Vec<u8>], number: u32) -> Vec<Vec<u8>> {
 }
 
 /// Where the identification of the first fragment header is.
-fn fragment_id(frame: &[u8]) -> Option<usize> {
+pub(crate) fn fragment_id(frame: &[u8]) -> Option<usize> {
     let (mut kind, mut at) = (*frame.get(20)?, 54);
     loop {
         let (next, units) = (*frame.get(at)?, usize::from(*frame.get(at + 1)?));
