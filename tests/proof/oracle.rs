@@ -41,6 +41,7 @@
 //! | T3, T5 from the host | the same lists of routers and servers |
 //! | T3, T4: code and options | RA and Redirect: not looked at. NS, NA: the code is |
 //! | T5 "an own address" | any bound one, delegated too, that goes with the frame's MAC; a link-local one of an `ANY_UNOWNED` NIC once it is claimed |
+//! | `ANY_UNOWNED` and G9 | a target and a source that are both new take two of the four |
 //! | `ANY_UNOWNED`: other NICs | those of the same bridge, with EUI-64 or explicit addresses or what they claimed |
 //! | `ANY_UNOWNED`: the host's | those of all of its interfaces |
 //! | a first fragment without all of a TCP, UDP or ICMPv6 header, or without any octet of another upper layer | is never joined with others (RFC 7112; Linux since 5.11) |

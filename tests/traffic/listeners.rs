@@ -1,6 +1,6 @@
 //! G10: multicast listener reports.
 
-use crate::support::packet::{HOP_BY_HOP, Packet};
+use crate::support::packet::{DEST_OPTIONS, HOP_BY_HOP, Packet};
 use crate::support::plan::standard;
 use crate::support::who::{A, B, R, UNSPECIFIED, ip, solicited};
 
@@ -42,6 +42,17 @@ fn g10_report_from_anothers_link_local_is_dropped() {
 fn g10_report_from_a_global_address_is_dropped() {
     only(|good| good.src(A.ip));
     only(|good| good.src(B.ip));
+}
+
+#[test]
+fn g10_report_without_a_router_alert_passes_and_behind_options_it_does_not() {
+    let mut net = standard().start();
+    let mut bare = A.joins(&[ip("ff02::77")]);
+    bare.headers.clear();
+    net.passes(&bare, R);
+    net.passes(&bare.clone().src(UNSPECIFIED), R);
+    net.dropped(&bare.clone().padded(DEST_OPTIONS));
+    net.dropped(&A.joins(&[ip("ff02::77")]).padded(DEST_OPTIONS));
 }
 
 #[test]

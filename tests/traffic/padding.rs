@@ -5,7 +5,7 @@ use super::counters::drops;
 use crate::support::frag::Cut;
 use crate::support::nd::{OVERRIDE, target_option};
 use crate::support::net::Net;
-use crate::support::packet::{DEST_OPTIONS, Frames, Packet};
+use crate::support::packet::{DEST_OPTIONS, ESP, Frames, Packet};
 use crate::support::plan::standard;
 use crate::support::who::{A, ALL_NODES, B, DHCP_SERVERS, Machine, R, STRANGER, UNSPECIFIED};
 
@@ -87,6 +87,69 @@ fn g14_fragments_with_options_pass() {
             id,
             lengths: &[length],
         };
-        net.passes(&large.cut_as(&cut), R);
+        let pieces = large.cut_as(&cut);
+        if length > 1280 {
+            net.passes(&pieces, R);
+        } else {
+            net.passes_in_a_small_fragment(&pieces, R);
+        }
+    }
+}
+
+/// A second one could be longer than the fragment, and what is behind it in the padding.
+#[test]
+fn g3_options_behind_options_in_fragments_are_dropped() {
+    let mut net = standard().start();
+    let behind = |packet: Packet| packet.padded(DEST_OPTIONS).padded(DEST_OPTIONS);
+    let large = behind(A.to(STRANGER).echo(128, 1, 2000));
+    net.dropped(&large.cut(1, &[1440]));
+    net.passes(&behind(A.to(STRANGER).ping()), R);
+}
+
+/// Reassembly lets such a fragment go on by itself (RFC 8200 §4.5 has it thrown away).
+#[test]
+fn g3_t4_fragment_that_ends_off_8_octets_is_dropped() {
+    let mut net = standard().start();
+    let piece = |packet: &Packet, length: usize| {
+        let cut = Cut {
+            before: 0,
+            id: 9,
+            lengths: &[],
+        };
+        let frames = vec![packet.piece(&cut, (ESP, 0, true), &vec![7; length])];
+        let port = packet.port;
+        Frames { port, frames }
+    };
+    net.blocked(&piece(&R.to(A.ip).src(STRANGER), 17), A);
+    net.dropped(&piece(&A.to(STRANGER), 17));
+}
+
+#[test]
+fn s1_packet_without_an_ipv6_header_is_not_delivered() {
+    let mut net = standard().start();
+    let packet = R.to(A.ip).src(STRANGER).upper(ESP, &[7; 16]);
+    net.passes(&packet, A);
+    let mut frames = vec![packet.frame()];
+    frames[0][14] = 0x40;
+    let port = R.port;
+    net.blocked(&Frames { port, frames }, A);
+    net.blocked(&packet.length(17), A);
+}
+
+/// What is no packet is no fragment either, whoever owns the address in it.
+#[test]
+fn g3_fragment_without_an_ipv6_header_is_dropped() {
+    let mut net = standard().start();
+    let cut = Cut {
+        before: 0,
+        id: 9,
+        lengths: &[],
+    };
+    let (good, port) = (A.to(STRANGER), A.port);
+    let long = good.clone().length(200);
+    for (packet, version) in [(&good, 0x40), (&good, 0), (&long, 0x60)] {
+        let mut frames = vec![packet.piece(&cut, (ESP, 8, false), &[7; 16])];
+        frames[0][14] = version;
+        net.dropped(&Frames { port, frames });
     }
 }

@@ -6,7 +6,9 @@ use sgagent::model::Permission;
 
 use super::Question;
 use super::frame::{End, Ethernet, Header, ICMPV6, Look, UDP, address_at};
-use super::owned::{any_source, bound, is_virtual_of, nic, on_link, own_link_local, shared};
+use super::owned::{
+    any_source, bound, is_virtual_of, nic, on_link, own_link_local, room_for_both, shared,
+};
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -219,7 +221,8 @@ fn g9(question: &Question<'_>, packet: &Look) -> bool {
         }
         _ => false,
     };
-    !own || !bound(question, mac, packet.source) || !options
+    let both = any_source(question, real) || room_for_both(question, target, packet.source);
+    !own || !both || !bound(question, mac, packet.source) || !options
 }
 
 fn g10(question: &Question<'_>, packet: &Look) -> bool {

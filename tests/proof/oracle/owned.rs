@@ -100,6 +100,16 @@ fn may_claim(question: &Question<'_>, address: Ipv6Addr) -> bool {
         && (claimed(question, address) || room)
 }
 
+/// Whether a NIC may use two addresses at once, each of which it may: both can be new.
+pub(super) fn room_for_both(question: &Question<'_>, one: Ipv6Addr, other: Ipv6Addr) -> bool {
+    if nic(question).effective_link_local() != LinkLocal::AnyUnowned || one == other {
+        return true;
+    }
+    let had = question.first_come.claims.get(question.nic);
+    let new = |address| usize::from(in_link_local_64(address) && !claimed(question, address));
+    had.map_or(0, std::collections::BTreeSet::len) + new(one) + new(other) <= AT_A_TIME
+}
+
 fn is_router(question: &Question<'_>, address: Ipv6Addr) -> bool {
     let named = config(question).is_some_and(|config| config.routers.contains(&address));
     named || question.first_come.heard_routers.contains(&address)
