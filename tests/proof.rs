@@ -34,6 +34,7 @@ mod proof {
     mod label;
     mod model;
     pub(crate) mod oracle;
+    mod random;
     mod reach;
     mod reply;
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::Config;
 use sgagent::policy::{FlowState, Origin, Verdict};
 
 use super::frames::{Datagram, World, recipe, world};
 use super::model::{Course, Model};
 use super::oracle::{self, Question, complete, violated};
+use super::random::runner;
 
 /// How many datagrams each world gets.
 const EACH: u32 = 100;
@@ -58,7 +59,7 @@ fn differ(world: &World, model: &Model, datagram: &Datagram, flow: FlowState) ->
 
 #[test]
 fn evaluator_and_oracle_agree() {
-    let mut random = TestRunner::default();
+    let mut random = runner(Config::default());
     let mut disagreements: BTreeMap<String, String> = BTreeMap::new();
     let mut count = 0;
     while count < wanted() {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::Config;
 use sgagent::pb;
 
+use super::random::runner;
 use crate::support::net::Net;
 use crate::support::packet::Packet;
 use crate::support::plan::plan;
@@ -71,7 +72,7 @@ fn comes_out(net: &mut Net, packet: &Packet, port: &str) -> bool {
 #[test]
 fn changes_cut_what_they_take_away_and_nothing_else() {
     let rounds = std::env::var("SGAGENT_PROOF_CUTS").map_or(5, |text| text.parse().unwrap());
-    let mut random = TestRunner::default();
+    let mut random = runner(Config::default());
     let (mut cut, mut kept) = (0, 0);
     for _ in 0..rounds {
         let (before, after) = (rules(), rules()).new_tree(&mut random).unwrap().current();

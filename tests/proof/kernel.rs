@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError};
 use sgagent::model::Direction;
 use sgagent::pb;
 use sgagent::policy::{Explanation, FlowState, Origin, Verdict};
@@ -19,6 +19,7 @@ use sgagent::policy::{Explanation, FlowState, Origin, Verdict};
 use super::frames::{Datagram, MACHINES, Recipe, World, recipe, world};
 use super::label::{fragment_id, label, labelled};
 use super::model::{Course, Model};
+use super::random::runner;
 use super::reply::{error_about, reply_to};
 use crate::support::net::{Net, slowness};
 use crate::support::plan::{Placement, placement, plan};
@@ -334,7 +335,7 @@ fn run(world: &World, recipes: &[Recipe], tally: &Tally) -> Result<(), TestCaseE
 fn kernel_does_what_the_evaluator_says() {
     let worlds = wanted().div_ceil(u32::try_from(EACH).unwrap());
     let regressions = FileFailurePersistence::Direct("tests/proof.proptest-regressions");
-    let mut runner = TestRunner::new(Config {
+    let mut runner = runner(Config {
         cases: worlds,
         // Each is a world of its own.
         max_shrink_iters: 200 / slowness(),

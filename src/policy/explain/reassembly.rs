@@ -57,7 +57,7 @@ pub(super) fn join(packets: &[&[u8]]) -> Joined {
         if !fragment.more {
             end = Some(after);
         }
-        if fragment.offset == 0 && is_truncated(packet) {
+        if fragment.offset == 0 && fragment.more && is_truncated(packet) {
             return Joined::Contradictory(
                 "the first fragment lacks some of the upper-layer header",
             );

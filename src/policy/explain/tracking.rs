@@ -108,8 +108,8 @@ fn icmpv6(data: &[u8], summed: bool) -> First {
         return BAD_SUM;
     }
     match kind {
-        // A redirect is not in the kernel's list of what it leaves untracked.
-        130..=136 | 143 => Untracked,
+        // The kernel leaves these untracked; a redirect is not among them, MRD (RFC 4286) is.
+        130..=136 | 143 | 151 => Untracked,
         0..=127 => Unanswered("it is an error about a flow that is not known"),
         128 | 139 => New,
         129 => Unanswered("it answers an echo request that was not seen"),

@@ -271,7 +271,7 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
         return None;
     }
     let (first, piece) = parts.first()?;
-    if is_truncated(first) {
+    if piece.more && is_truncated(first) {
         return None;
     }
     let mut whole = (*first).clone();

@@ -141,7 +141,7 @@ fn sound_udp(packet: &Look, octets: &[u8]) -> bool {
 /// untracked.
 fn icmpv6(octets: &[u8]) -> First {
     match octets[0] {
-        130..=136 | 143 => First::Untracked,
+        130..=136 | 143 | 151 => First::Untracked,
         128 | 139 => First::New,
         _ => First::Invalid,
     }

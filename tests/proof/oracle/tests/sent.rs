@@ -94,7 +94,8 @@ fn g4_types() {
         let rows = sent(&open, &icmp(dropped));
         assert!(rows.split(' ').any(|row| row == "G4"), "{dropped}: {rows}");
     }
-    for invalid in [138, 140, 141, 142, 144, 151, 155, 200, 0, 100] {
+    assert_eq!(sent(&open, &icmp(151)), "G4");
+    for invalid in [138, 140, 141, 142, 144, 152, 155, 200, 0, 100] {
         assert_eq!(sent(&open, &icmp(invalid)), "G4 S1", "{invalid}");
     }
     assert_eq!(sent(&open, &icmp(128)), "");
