@@ -228,6 +228,22 @@ fn guests_are_closed_where_the_stateful_stage_is_bypassed() {
     net.passes(&A.to(STRANGER).ping(), R);
 }
 
+/// The skeleton knows guests' names by itself: a port that comes while no agent runs is closed.
+#[test]
+fn new_port_of_any_guests_name_is_closed_while_no_agent_runs() {
+    let mut net = standard().start();
+    net.agent.kill();
+    for name in ["vnet9", "vif9.0", "tap9"] {
+        let new = UNBOUND.at(name);
+        net.plug(new, "br0");
+        net.dropped(&new.to(ALL_NODES).udp(1, 2));
+        net.blocked(&R.to(ALL_NODES).udp(1, 2), new);
+        net.unplug(new);
+    }
+    net.agent.start(&net.namespace);
+    net.wait_for(A, sgagent::pb::NicState::Active);
+}
+
 /// What is missing closes: somebody takes the NICs' policies away while no agent runs.
 #[test]
 fn guests_without_a_policy_are_closed() {
