@@ -2,7 +2,7 @@
 """Proves the policy, as far as running it does, and prints one table.
 
     make proof          all of it; hours
-    make proof-short    a part of all of it but the other kernels, the same each time; for every change
+    make proof-short    a part of all of it but the other kernels, the same each time
 
 The model is compared with an oracle and with the kernel (tests/proof), faults are injected while
 packets flow (tests/faults), the other projects' cases are run (tests/traffic/judges*), and what
