@@ -6,6 +6,7 @@
 //! | S1 (a), which is of what is *delivered*, for what a guest sends | The list holds both ways, by message: else a permitted redirect, which conntrack calls invalid, could not get out. So does the rest of what S4 and permissions exempt: a broken one is its receiver's to ignore |
 //! | S1 (a) and broken packets | (a) comes before (d): an NS or a DHCPv6 reply with a wrong checksum passes |
 //! | "MLD queries and reports" delivered | 130, 131, 143; and a done (132), which takes a report back |
+//! | S1 (d) and multicast router discovery (RFC 4286) | has no flows, and is for S5 to judge, broken or not: what connection tracking says of it differs by kernel |
 //! | a packet that is broken and belongs to a flow | invalid, not established |
 //! | exempt from S3, S4 by permission | RA, Redirect, query out, RS in; UDP from 547, to 546, 547 out, to 547 in. `ANY_SOURCE` exempts nothing from groups |
 //! | what `icmpv6_default: DENY` leaves | ND, MLD, errors of a flow, established echoes; rules. An ICMPv6 message that no rule allows violates S2, in place of S3 or S4 |

@@ -8,7 +8,7 @@ use crate::support::plan::{Plan, plan};
 use crate::support::want::{
     NicExt as _, RuleExt as _, allow_in, allow_number_in, allow_out, group, nic,
 };
-use crate::support::who::{A, A_DELEGATED, B, OTHER, R, STRANGER, ip};
+use crate::support::who::{A, A_DELEGATED, ALL_NODES, B, OTHER, R, STRANGER, ip};
 use sgagent::pb;
 use sgagent::pb::Protocol;
 
@@ -144,6 +144,19 @@ fn s5_icmpv6_without_type_is_every_type() {
     net.blocked(&inbound().udp(4000, 1), A);
     // What conntrack calls invalid stays dropped.
     net.blocked(&inbound().pong_id(9), A);
+}
+
+/// Connection tracking calls it invalid, or not, by kernel: it has no flows.
+#[test]
+fn s5_multicast_router_discovery_is_for_rules_to_allow() {
+    let rules = [151, 153].map(|kind| allow_in(Protocol::Icmpv6).icmp_type(kind));
+    let nic = nic(A).groups(&["g"]);
+    let mut net = plan().nic(nic).group(group("g", &rules)).start();
+    let says = |kind, body: &[u8]| R.to(ALL_NODES).src(R.ll).icmp(kind, 0, body).hop(1);
+    net.passes(&says(151, &[0; 4]), A);
+    net.passes(&says(153, &[]), A);
+    net.blocked(&says(152, &[]), A);
+    net.blocked(&says(154, &[0; 4]), A);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Two protocols are left out: of DCCP and UDP-Lite, which kernels of this range treat
 //! differently or not at all, the first packet always begins a flow here.
 
+use etherparse::checksum::Sum16BitWords;
+
 use super::octets::{NO_NEXT, Packet, octet, word};
 use crate::ruleset::{ICMPV6, SCTP, TCP, UDP};
 
@@ -101,6 +103,10 @@ fn udp(data: &[u8], summed: bool) -> First {
 }
 
 fn icmpv6(data: &[u8], summed: bool) -> First {
+    // MRD (RFC 4286): the rules take it for untracked, whatever the kernel calls it.
+    if let Some(151..=153) = octet(data, 0) {
+        return Untracked;
+    }
     let (Some(kind), true) = (octet(data, 0), data.len() >= 8) else {
         return Broken("its ICMPv6 header is cut off");
     };
@@ -108,8 +114,8 @@ fn icmpv6(data: &[u8], summed: bool) -> First {
         return BAD_SUM;
     }
     match kind {
-        // The kernel leaves these untracked; a redirect is not among them, MRD (RFC 4286) is.
-        130..=136 | 143 | 151 => Untracked,
+        // The kernel leaves these untracked; a redirect is not among them.
+        130..=136 | 143 => Untracked,
         0..=127 => Unanswered("it is an error about a flow that is not known"),
         128 | 139 => New,
         129 => Unanswered("it answers an echo request that was not seen"),
@@ -169,21 +175,13 @@ fn chunks(data: &[u8]) -> Option<Vec<u8>> {
 /// RFC 8200 §8.1: zero where what is there sums up.
 fn checksum(packet: &Packet<'_>, protocol: u8, data: &[u8]) -> u16 {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let (source, destination) = (packet.source.octets(), packet.destination.octets());
-    let pseudo = [
-        &source[..],
-        &destination,
-        &length.to_be_bytes(),
-        &[0, 0, 0, protocol],
-    ]
-    .concat();
-    let pairs = pseudo.chunks(2).chain(data.chunks(2));
-    let sum = pairs.fold(0_u32, |sum, pair| {
-        let high = u32::from(octet(pair, 0).unwrap_or(0)) << 8;
-        let sum = sum + high + u32::from(octet(pair, 1).unwrap_or(0));
-        (sum & 0xffff) + (sum >> 16)
-    });
-    !u16::try_from(sum).unwrap_or(0)
+    Sum16BitWords::new()
+        .add_16bytes(packet.source.octets())
+        .add_16bytes(packet.destination.octets())
+        .add_4bytes(length.to_be_bytes())
+        .add_2bytes([0, protocol])
+        .add_slice(data)
+        .ones_complement()
 }
 
 /// RFC 9260 appendix A, the field itself taken as zero.

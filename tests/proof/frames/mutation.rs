@@ -110,7 +110,7 @@ fn cut() -> impl Strategy<Value = Mutation> {
 fn icmp_type() -> impl Strategy<Value = u8> {
     let known = vec![
         128, 129, 1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 143, 144,
-        151, 155,
+        151, 152, 153, 155,
     ];
     prop_oneof![4 => prop::sample::select(known), 1 => any::<u8>()]
 }

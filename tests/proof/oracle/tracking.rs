@@ -34,6 +34,9 @@ pub(super) enum State {
 
 /// The state of a whole packet. A broken one belongs to no flow, whatever is known.
 pub(super) fn state(packet: &Look, flow: FlowState) -> State {
+    if matches!(packet.icmp_type(), Some(151..=153)) {
+        return State::Untracked;
+    }
     if !sound(packet) {
         return State::Invalid;
     }

@@ -94,8 +94,10 @@ fn g4_types() {
         let rows = sent(&open, &icmp(dropped));
         assert!(rows.split(' ').any(|row| row == "G4"), "{dropped}: {rows}");
     }
-    assert_eq!(sent(&open, &icmp(151)), "G4");
-    for invalid in [138, 140, 141, 142, 144, 152, 155, 200, 0, 100] {
+    for mrd in 151..=153 {
+        assert_eq!(sent(&open, &icmp(mrd)), "G4", "{mrd}");
+    }
+    for invalid in [138, 140, 141, 142, 144, 155, 200, 0, 100] {
         assert_eq!(sent(&open, &icmp(invalid)), "G4 S1", "{invalid}");
     }
     assert_eq!(sent(&open, &icmp(128)), "");
