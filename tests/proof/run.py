@@ -11,9 +11,9 @@ goes on, and the exit code is 1 then. The logs are in target/proof.
 """
 
 import argparse
-import json
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -28,12 +28,16 @@ FULL = {'agree': 1_000_000, 'packets': 100_000, 'cuts': 100, 'kills': 200, 'appl
         'vm': 5_000}
 SHORT = {'agree': 20_000, 'packets': 20_000, 'cuts': 10, 'kills': 20, 'applies': 50, 'fuzz': 60, 'vm': 0}
 
-AGREE = re.compile(r'proof: agree: (\d+) datagrams compared, (\d+) mismatches')
-KERNEL = re.compile(r'proof: kernel (\S+) (\w+): (\d+) datagrams, (\d+) replies and errors, (\d+) verdicts')
-CUT = re.compile(r'proof: cut: (\d+) flows cut correctly, (\d+) kept, (\d+) wrongly')
-FAULTS = re.compile(r'faults: .*: (\d+) faults injected, (\d+) packets sent, (\d+) forbidden passed, '
-                    r'(\d+) permitted lost')
-RESULT = re.compile(r'^test result: \w+\. (\d+) passed; (\d+) failed', re.M)
+# What a step prints about itself, and the words for the sums of its numbers.
+AGREE = (r'proof: agree: (\d+) datagrams compared, (\d+) mismatches', '{:,} datagrams, {} mismatches')
+KERNEL = (r'proof: kernel .*: (\d+) datagrams, (\d+) replies and errors, (\d+) verdicts .* (\d+) mismatches',
+          '{:,} datagrams and {:,} replies and errors sent, {:,} verdicts, {} mismatches')
+CUT = (r'proof: cut: (\d+) flows cut correctly, (\d+) kept, (\d+) wrongly',
+       '{:,} cut correctly, {:,} kept, {} wrongly')
+FAULTS = (r'faults: .*: (\d+) faults injected, (\d+) packets sent, (\d+) forbidden passed, (\d+) permitted lost',
+          '{:,} injected, {:,} packets sent, {} forbidden passed, {} permitted lost')
+RESULT = (r'test result: \w+\. (\d+) passed; (\d+) failed', '{:,} passed, {} failed')
+FUZZ = (r'"executions": (\d+), .*"findings": (\d+)', '{:,} inputs, {} findings')
 
 
 def say(text):
@@ -44,11 +48,14 @@ class Proof:
     """What was run, and what it said."""
 
     def __init__(self, random):
-        self.failed, self.started, self.said = [], time.monotonic(), {}
+        self.failed, self.started, self.rows = [], time.monotonic(), []
         self.random = {'SGAGENT_PROOF_RANDOM': '1'} if random else {}
 
-    def step(self, name, command, **variables):
-        """Runs a command with these variables; its output is kept, a failure noted."""
+    def step(self, name, command, says=None, **variables):
+        """Runs a command with these variables; its output is kept, and what it says becomes a row.
+
+        One that ends with an error, or does not say what it has to, has failed.
+        """
         began = time.monotonic()
         say(f'==== {name} ...')
         log = LOGS / (re.sub(r'\W+', '-', name) + '.log')
@@ -56,37 +63,20 @@ class Proof:
         with log.open('w') as out:
             code = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT).returncode
         text = log.read_text(errors='replace')
-        self.said[name] = text
-        say(f'==== {name}: {"done" if code == 0 else f"FAILED ({code})"} in {time.monotonic() - began:.0f} s')
-        if code:
+        good = code == 0
+        if says:
+            pattern, words = says
+            found = [map(int, match.groups()) for match in re.finditer(pattern, text)]
+            good &= bool(found)
+            self.rows.append((name, words.format(*map(sum, zip(*found))) if found else 'said nothing'))
+        say(f'==== {name}: {"done" if good else f"FAILED ({code})"} in {time.monotonic() - began:.0f} s')
+        if not good:
             self.failed.append(name)
             say('\n'.join(text.splitlines()[-40:]))
 
-    def sums(self, pattern):
-        """The numbers that a pattern finds in all that was said, added up."""
-        found = [list(map(int, match.groups())) for text in self.said.values() for match in pattern.finditer(text)]
-        return [sum(column) for column in zip(*found)]
-
     def table(self):
-        rows = []
-        compared, mismatches = self.sums(AGREE) or (0, 0)
-        rows.append(('model and oracle', f'{compared:,} datagrams, {mismatches} mismatches'))
-        for text in self.said.values():
-            for release, placement, datagrams, more, verdicts in KERNEL.findall(text):
-                rows.append((f'Linux {release} {placement}', f'{int(datagrams):,} datagrams and {int(more):,} replies '
-                             f'and errors sent, {int(verdicts):,} verdicts, 0 mismatches'))
-        cut, kept, wrongly = self.sums(CUT) or (0, 0, 0)
-        rows.append(('flows', f'{cut} cut correctly, {kept} kept, {wrongly} wrongly'))
-        faults, sent, passed, lost = self.sums(FAULTS) or (0, 0, 0, 0)
-        rows.append(('faults', f'{faults:,} injected, {sent:,} packets sent, {passed} forbidden passed, '
-                     f'{lost} permitted lost'))
-        judged = RESULT.findall(self.said.get('judges', ''))
-        rows.append(('judges', f'{sum(int(p) for p, _ in judged)} passed, {sum(int(f) for _, f in judged)} failed'))
-        fuzzed = [json.loads(line) for line in self.said.get('fuzz', '').splitlines() if line.startswith('{')]
-        rows.append(('fuzzing', f'{len(fuzzed)} targets, {sum(one["executions"] for one in fuzzed):,} inputs, '
-                     f'{sum(one["findings"] for one in fuzzed)} findings'))
-        width = max(len(name) for name, _ in rows)
-        lines = [f'{name:{width}}  {what}' for name, what in rows]
+        width = max(len(name) for name, _ in self.rows)
+        lines = [f'{name:{width}}  {what}' for name, what in self.rows]
         ended = 'NOT PROVEN: ' + ', '.join(self.failed) if self.failed else 'all as it must be'
         minutes = (time.monotonic() - self.started) / 60
         return '\n'.join([*lines, f'{ended} ({minutes:.0f} minutes)'])
@@ -102,18 +92,22 @@ def main():
     proof.step('set-up', ['tests/setup.sh'])
     proof.step('build', ['cargo', 'test', '--no-run', '--test', 'proof', '--test', 'traffic'])
     test = ['tests/run.sh', 'cargo', 'test', '--offline', '--test']
-    proof.step('model and oracle', [*test, 'proof', '--', 'agree', '--nocapture'], SGAGENT_PROOF_AGREE=much['agree'])
-    proof.step('kernel', [*test, 'proof', '--', 'kernel_does', '--nocapture'], SGAGENT_PROOF_PACKETS=much['packets'])
-    proof.step('flows', [*test, 'proof', '--', 'cut_what', '--nocapture'], SGAGENT_PROOF_CUTS=much['cuts'])
-    proof.step('judges', [*test, 'traffic', '--', 'judges'])
-    proof.step('faults', ['make', 'faults', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'])
-    proof.step('fuzz', ['make', 'fuzz', f'SECONDS={much["fuzz"]}', 'FUZZ=--json'])
+    proof.step('model and oracle', [*test, 'proof', '--', 'agree', '--nocapture'], AGREE,
+               SGAGENT_PROOF_AGREE=much['agree'])
+    proof.step(f'Linux {platform.release()} br_netfilter', [*test, 'proof', '--', 'kernel_does', '--nocapture'], KERNEL,
+               SGAGENT_PROOF_PACKETS=much['packets'])
+    proof.step('flows', [*test, 'proof', '--', 'cut_what', '--nocapture'], CUT, SGAGENT_PROOF_CUTS=much['cuts'])
+    proof.step('judges', [*test, 'traffic', '--', 'judges'], RESULT)
+    proof.step('faults', ['make', 'faults', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'], FAULTS)
+    proof.step('fuzzing', ['make', 'fuzz', f'SECONDS={much["fuzz"]}', 'FUZZ=--json'], FUZZ)
+    if much['vm']:
+        proof.step('set-up of the emulator', ['tests/setup.sh', '--vm'])
     for kernel in KERNELS if much['vm'] else []:
         for placement in ['bridge', 'br_netfilter']:
-            proof.step(f'{kernel} {placement}', ['sh', '-c', f'tests/setup.sh --vm && tests/vm/test.sh {placement} --proof'],
-                       SGAGENT_VM_KERNEL=kernel, SGAGENT_PROOF_PACKETS=much['vm'])
-            proof.step(f'{kernel} {placement} tests', ['tests/vm/test.sh', placement], SGAGENT_VM_KERNEL=kernel,
-                       SGAGENT_VM_SECONDS=3 * 3600)
+            machine = {'SGAGENT_VM_KERNEL': kernel, 'SGAGENT_VM_SECONDS': 3 * 3600}
+            run = ['tests/vm/test.sh', placement]
+            proof.step(f'{kernel} {placement}', [*run, '--proof'], KERNEL, SGAGENT_PROOF_PACKETS=much['vm'], **machine)
+            proof.step(f'{kernel} {placement} tests', run, RESULT, **machine)
     print(proof.table())
     sys.exit(bool(proof.failed))
 
