@@ -1,6 +1,6 @@
 //! Says what becomes of packets, by what is in force.
 
-use std::{collections::BTreeSet, net::Ipv6Addr, sync::Arc};
+use std::{borrow::Cow, net::Ipv6Addr, sync::Arc};
 
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError};
 
@@ -117,12 +117,11 @@ impl Handle {
             let text = format!("there is no NIC {}", query.nic);
             return Err(fault(FaultKind::NotFound, "nic_id", text));
         }
-        let ruleset = Arc::clone(&view.compiled.ruleset);
-        let mut nics = ruleset.nics.iter();
+        let mut nics = view.compiled.ruleset.nics.iter();
         let Some((number, nic)) = nics.find(|(_, nic)| nic.id == query.nic) else {
             return closed(&view, &query);
         };
-        let interface = interface(nic, query.interface.as_ref())?;
+        let (number, nic) = (*number, Arc::clone(nic));
         // Only then does it matter what others were first to use.
         let learned = if nic.any_link_local {
             let learned = self.learned().await;
@@ -130,22 +129,22 @@ impl Handle {
         } else {
             Learned::default()
         };
-        let frames = match &query.given {
-            Given::Frames(frames) => frames.clone(),
-            Given::Packet(fields) => vec![made(fields, nic, query.direction)?],
-        };
-        let asked = Asked {
-            explainer: Explainer::new(&ruleset),
-            number: *number,
-            nic,
-            interface,
-            learned,
-            br_netfilter: view.identity.placement == "br_netfilter",
-        };
-        let all = packets(&frames).into_iter();
-        all.map(|which| asked.explain(&query, &frames, which))
-            .collect::<Result<_, ExplainError>>()
-            .map_err(|error| fault(FaultKind::Invalid, "frames", error.to_string()))
+        // Thousands of packets may be asked about, and others wait for this thread.
+        let explained = tokio::task::spawn_blocking(move || {
+            let asked = Asked {
+                explainer: Explainer::new(&view.compiled.ruleset),
+                number,
+                nic: &nic,
+                interface: interface(&nic, query.interface.as_ref())?,
+                learned,
+                br_netfilter: view.identity.placement == "br_netfilter",
+            };
+            asked.all(&query)
+        });
+        explained.await.unwrap_or_else(|error| {
+            let why = format!("the explanation was not finished: {error}");
+            Err(ExplainRefusal::Unreadable(why))
+        })
     }
 }
 
@@ -159,6 +158,17 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    fn all(&self, query: &Query) -> Result<Vec<Explained>, ExplainRefusal> {
+        let frames = match &query.given {
+            Given::Frames(frames) => Cow::Borrowed(frames),
+            Given::Packet(fields) => Cow::Owned(vec![made(fields, self.nic, query.direction)?]),
+        };
+        let all = packets(&frames).into_iter();
+        all.map(|which| self.explain(query, &frames, which))
+            .collect::<Result<_, ExplainError>>()
+            .map_err(|error| fault(FaultKind::Invalid, "frames", error.to_string()))
+    }
+
     fn explain(
         &self,
         query: &Query,
@@ -356,11 +366,11 @@ fn write(
 
 /// An address that a NIC would use: a global one where it has one.
 fn own_address(nic: &NicRules) -> Ipv6Addr {
-    let all: BTreeSet<_> = nic.on_link.iter().copied().collect();
-    let global = all.iter().find(|address| !is_link_local(**address));
+    let mut all = nic.on_link.iter();
     let prefix = nic.on_link_prefix.iter().chain(&nic.delegated).next();
-    global
-        .or(all.first())
+    all.clone()
+        .find(|address| !is_link_local(**address))
+        .or(all.next())
         .copied()
         .or(prefix.map(crate::model::Prefix::network))
         .unwrap_or(nic.mac.link_local())

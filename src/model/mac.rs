@@ -24,6 +24,28 @@ impl Mac {
         Ok(mac)
     }
 
+    /// The octets that a text says, those of groups and zero included.
+    pub fn any_octets(text: &str) -> Result<[u8; 6], ValueError> {
+        let wrong = || {
+            ValueError::new(format!(
+                "{text:?} is no MAC address: six octets in hexadecimal with colons are wanted"
+            ))
+        };
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().ok_or_else(wrong)?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(wrong());
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(octets)
+    }
+
     /// The six octets.
     pub fn octets(self) -> [u8; 6] {
         self.0
@@ -65,24 +87,7 @@ impl FromStr for Mac {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = || {
-            ValueError::new(format!(
-                "{text:?} is no MAC address: six octets in hexadecimal with colons are wanted"
-            ))
-        };
-        let mut octets = [0; 6];
-        let mut parts = text.split(':');
-        for octet in &mut octets {
-            let part = parts.next().ok_or_else(wrong)?;
-            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(wrong());
-            }
-            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-        }
-        if parts.next().is_some() {
-            return Err(wrong());
-        }
-        Self::new(octets)
+        Self::any_octets(text).and_then(Self::new)
     }
 }
 

@@ -114,21 +114,7 @@ pub(super) fn any_mac(f: &mut Faults, at: &Path<'_>, text: &str) -> Option<[u8; 
     if text.is_empty() {
         return None;
     }
-    let octets: Option<Vec<_>> = text
-        .split(':')
-        .map(|part| {
-            u8::from_str_radix(part, 16)
-                .ok()
-                .filter(|_| part.len() == 2)
-        })
-        .collect();
-    let mac = octets.and_then(|octets| octets.try_into().ok());
-    if mac.is_none() {
-        let text =
-            format!("{text:?} is no MAC address: six octets in hexadecimal with colons are wanted");
-        f.invalid(at, text);
-    }
-    mac
+    f.check(at, Mac::any_octets(text))
 }
 
 /// Any prefix, `::/0` included.

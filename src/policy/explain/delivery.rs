@@ -44,22 +44,16 @@ pub(super) fn entering(octets: &[u8], trace: &mut Trace) -> Result<Option<Ipv6Ad
     if let Err(why) = first_fragment(&packet) {
         return Err(Denial::new(Reason::ExtHeader, "T4", why));
     }
-    let hides = || {
-        let text = "the first fragment does not reach the upper layer (RFC 7112)";
-        Err(Denial::new(Reason::ExtHeader, "T4", text))
-    };
-    let Some(upper) = packet.upper else {
-        return hides();
-    };
-    if upper.protocol == ICMPV6 {
-        match octet(packet.octets, upper.at) {
-            Some(133..=137) => {
-                let text = "neighbour discovery in fragments (RFC 6980)";
-                return Err(Denial::new(Reason::NdMalformed, "T4", text));
-            }
-            Some(_) => {}
-            None => return hides(),
+    match packet.upper(ICMPV6).map(|data| octet(data, 0)) {
+        Some(Some(133..=137)) => {
+            let text = "neighbour discovery in fragments (RFC 6980)";
+            return Err(Denial::new(Reason::NdMalformed, "T4", text));
         }
+        Some(None) => {
+            let text = "the first fragment does not reach the upper layer (RFC 7112)";
+            return Err(Denial::new(Reason::ExtHeader, "T4", text));
+        }
+        Some(Some(_)) | None => {}
     }
     trace.step(Stage::Guard, "T4", "no neighbour discovery in fragments");
     Ok(None)

@@ -11,7 +11,7 @@ use super::{
     trace::{Denial, Stage, Trace},
 };
 use crate::{
-    model::Permission,
+    model::{Permission, is_link_local},
     ruleset::{ICMPV6, Learned, Reason, SCTP, TCP, UDP},
 };
 
@@ -328,7 +328,7 @@ impl Guard<'_, '_> {
             self.step("G10", "MLD from ::");
             return Ok(Unjudged);
         }
-        if !packet.source.is_unicast_link_local() {
+        if !is_link_local(packet.source) {
             return Err(wrong("MLD from an address that is not link-local"));
         }
         self.step("G10", "MLD with hop limit 1, from a link-local address");
