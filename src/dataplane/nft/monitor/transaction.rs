@@ -367,6 +367,20 @@ mod tests {
         assert_eq!(all.to_string(), "table netdev sgagent deleted");
     }
 
+    /// Those go and come with their rule, which is told; by themselves there is no name to tell.
+    #[test]
+    fn sets_without_a_name_are_told_only_where_nothing_else_is() {
+        let element = message(12, 7, &[TABLE, (2, b"__set3\0")]);
+        let rule = message(6, 7, &[TABLE, (2, b"guard\0")]);
+        assert_eq!(
+            told(&[element.clone(), rule]).to_string(),
+            "rule added to chain guard of table bridge sgagent"
+        );
+        let alone = told(&[element]);
+        assert!(!alone.is_empty());
+        assert_eq!(alone.to_string(), "sets without a name edited");
+    }
+
     #[test]
     fn other_tables_and_families_are_not_ours() {
         let other = message(2, 7, &[(1, b"sgagent2\0")]);
