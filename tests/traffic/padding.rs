@@ -5,7 +5,7 @@ use super::counters::drops;
 use crate::support::frag::Cut;
 use crate::support::nd::{OVERRIDE, target_option};
 use crate::support::net::Net;
-use crate::support::packet::{DEST_OPTIONS, ESP, Frames, Packet};
+use crate::support::packet::{AH, DEST_OPTIONS, ESP, Frames, Packet};
 use crate::support::plan::standard;
 use crate::support::who::{A, ALL_NODES, B, DHCP_SERVERS, Machine, R, STRANGER, UNSPECIFIED};
 
@@ -130,6 +130,37 @@ fn g3_t4_fragment_that_ends_off_8_octets_is_dropped() {
     };
     net.blocked(&piece(&R.to(A.ip).src(STRANGER), 17), A);
     net.dropped(&piece(&A.to(STRANGER), 17));
+}
+
+/// An authentication header may be as long as the fragment, or longer: no octet behind it, and
+/// the fragment goes on by itself.
+#[test]
+fn t4_first_fragment_that_ends_in_its_ah_is_dropped() {
+    let mut net = standard().start();
+    let behind_ah = |octets: u16, payload: usize| {
+        let mut ah = vec![0; usize::from(octets) - 1];
+        ah[0] = u8::try_from(octets / 4 - 2).unwrap();
+        let packet = R.to(A.ip).src(STRANGER);
+        packet.upper(ESP, &vec![7; payload]).header(AH, &ah)
+    };
+    let pieces = |packet: &Packet, id, length| {
+        let cut = Cut {
+            before: 0,
+            id,
+            lengths: &[length],
+        };
+        packet.cut_as(&cut)
+    };
+    let usual = behind_ah(24, 1440);
+    net.blocked(&pieces(&usual, 1, 16), A);
+    net.blocked(&pieces(&usual, 2, 24), A);
+    net.passes_in_a_small_fragment(&pieces(&usual, 3, 56), A);
+    net.passes(&pieces(&usual, 4, 1440), A);
+    let long = behind_ah(1016, 1440);
+    net.blocked(&pieces(&long, 5, 1016), A);
+    net.passes_in_a_small_fragment(&pieces(&long, 6, 1040), A);
+    // One that is whole in itself waits for no others.
+    net.passes_in_a_small_fragment(&pieces(&behind_ah(24, 8), 7, 32), A);
 }
 
 #[test]

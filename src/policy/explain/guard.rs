@@ -372,6 +372,7 @@ pub(super) fn first_fragment(packet: &Packet<'_>) -> Result<(), &'static str> {
                 "behind the fragment header is another header that could hide a second one",
             );
         }
+        Some(AUTHENTICATION) => return first_fragment_of_ah(packet),
         Some(DESTINATION) => {}
         Some(_) | None => return Ok(()),
     }
@@ -388,6 +389,20 @@ pub(super) fn first_fragment(packet: &Packet<'_>) -> Result<(), &'static str> {
         return Ok(());
     }
     Err("a first fragment too short for its options and what is behind them")
+}
+
+/// One without an octet behind its headers is not joined, but goes on by itself.
+fn first_fragment_of_ah(packet: &Packet<'_>) -> Result<(), &'static str> {
+    let (at, more) = packet.fragment.map_or((0, false), |f| (f.at + 8, f.more));
+    match (
+        more,
+        packet.next,
+        octet(packet.octets, at + 1),
+        packet.length,
+    ) {
+        (false, ..) | (true, FRAGMENT, Some(0..=10), 64..) | (true, FRAGMENT, _, 1044..) => Ok(()),
+        _ => Err("a first fragment too short for its AH and what is behind it"),
+    }
 }
 
 /// Reassembly lets such a fragment go on by itself (`nf_ct_frag6_gather`).

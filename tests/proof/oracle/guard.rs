@@ -123,6 +123,11 @@ pub(super) fn pretends(packet: &Look) -> bool {
     };
     match piece.next {
         0 | 43 | 44 => true,
+        51 if piece.more => {
+            let units = piece.data.get(1).copied().unwrap_or(u8::MAX);
+            let room = (units <= 10 && packet.length >= 64) || packet.length >= 1044;
+            piece.before != 0 || !room
+        }
         60 => {
             let [next, units, ..] = piece.data[..] else {
                 return true;
