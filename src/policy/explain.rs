@@ -161,17 +161,23 @@ struct Course<'a> {
 
 impl Course<'_> {
     fn sent(&mut self) -> Result<End, Denial> {
-        let mut passed = Passed::ToGroups;
+        let mut passed = Ok(Passed::ToGroups);
         for (i, octets) in self.question.frames.iter().enumerate() {
-            self.trace.frame = i;
+            // What the guard drops first decides; from the others it learns all the same.
+            let mut unread = Trace::default();
+            let trace = match passed {
+                Ok(_) => &mut self.trace,
+                Err(_) => &mut unread,
+            };
+            trace.frame = i;
             let mut guard = Guard {
                 owner: self.owner,
                 learned: &mut self.learned,
-                trace: &mut self.trace,
+                trace,
             };
-            passed = guard.frame(octets)?;
+            passed = passed.and(guard.frame(octets));
         }
-        if passed == Passed::Unjudged {
+        if passed? == Passed::Unjudged {
             return Ok(unjudged());
         }
         let Some(octets) = self.joined()? else {
@@ -269,12 +275,7 @@ impl Course<'_> {
     }
 
     fn explanation(self, end: Result<End, Denial>) -> Explanation {
-        let Self {
-            question,
-            learned,
-            mut trace,
-            ..
-        } = self;
+        let Self { learned, trace, .. } = self;
         let (verdict, row, reason, rule, text, hint) = match end {
             Ok(End::Allowed(Allowed { row, rule, text })) => {
                 (Verdict::Accept, row, None, rule, text, None)
@@ -298,7 +299,6 @@ impl Course<'_> {
                 hint,
             }) => (Verdict::Drop, row, reason, None, text, hint),
         };
-        trace.frame = trace.frame.min(question.frames.len().saturating_sub(1));
         Explanation {
             verdict,
             row,
