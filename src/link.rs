@@ -64,6 +64,9 @@ pub enum Setting {
     Frag6HighThresh,
     /// `net.bridge.bridge-nf-call-ip6tables`, all bridges' at once. Only read.
     AllNfCallIp6tables,
+    /// `net.bridge.bridge-nf-filter-vlan-tagged`, all bridges' at once: 1, what has a tag passes
+    /// ip6tables like the rest.
+    FilterVlanTagged,
 }
 
 impl fmt::Display for Setting {
@@ -75,6 +78,7 @@ impl fmt::Display for Setting {
             Self::Frag6Timeout => f.write_str("net.netfilter.nf_conntrack_frag6_timeout"),
             Self::Frag6HighThresh => f.write_str("net.netfilter.nf_conntrack_frag6_high_thresh"),
             Self::AllNfCallIp6tables => f.write_str("net.bridge.bridge-nf-call-ip6tables"),
+            Self::FilterVlanTagged => f.write_str("net.bridge.bridge-nf-filter-vlan-tagged"),
         }
     }
 }

@@ -241,7 +241,7 @@ impl Settings {
     }
 
     fn wanted(&self, interfaces: &Interfaces) -> Vec<Found3> {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut trunks) = (Vec::new(), false);
         for (bridge, config) in interfaces.managed_bridges() {
             let name = || bridge.name.clone();
             let place = (bridge.index, 0);
@@ -249,6 +249,8 @@ impl Settings {
             if self.policy.nf_call_ip6tables {
                 wanted.push((Setting::NfCallIp6tables(name()), 1, place));
             }
+            let told = interfaces.settings.get(&bridge.index);
+            trunks |= told.is_some_and(|told| told.vlan_filtering);
             if bridge.multicast_snooping {
                 for port in interfaces.ports_of(bridge.index) {
                     if !interfaces.is_uplink(port, config) {
@@ -259,6 +261,10 @@ impl Settings {
                     }
                 }
             }
+        }
+        // What comes by a trunk still has its tag where br_netfilter looks first.
+        if trunks && self.policy.nf_call_ip6tables {
+            wanted.push((Setting::FilterVlanTagged, 1, (0, 0)));
         }
         if !wanted.is_empty() {
             wanted.push((
@@ -285,6 +291,7 @@ fn told(setting: &Setting, interfaces: &Interfaces, (index, _): Where) -> Option
         Setting::NoLinkLocalLearn(_)
         | Setting::NfCallIp6tables(_)
         | Setting::AllNfCallIp6tables
+        | Setting::FilterVlanTagged
         | Setting::Frag6Timeout
         | Setting::Frag6HighThresh => None,
     }
@@ -299,7 +306,8 @@ fn suffices(setting: &Setting, now: u64, wanted: u64) -> bool {
         Setting::MulticastMaxGroups(_) => now != 0 && now <= wanted,
         Setting::NoLinkLocalLearn(_)
         | Setting::NfCallIp6tables(_)
-        | Setting::AllNfCallIp6tables => now == wanted,
+        | Setting::AllNfCallIp6tables
+        | Setting::FilterVlanTagged => now == wanted,
     }
 }
 
@@ -311,6 +319,7 @@ fn kind(setting: &Setting) -> &'static str {
         Setting::Frag6Timeout => "nf_conntrack_frag6_timeout",
         Setting::Frag6HighThresh => "nf_conntrack_frag6_high_thresh",
         Setting::AllNfCallIp6tables => "bridge-nf-call-ip6tables",
+        Setting::FilterVlanTagged => "bridge-nf-filter-vlan-tagged",
     }
 }
 
@@ -328,7 +337,12 @@ pub(super) fn forget_absent(on_record: &mut BTreeMap<String, u64>, interfaces: &
             | Setting::NfCallIp6tables(interface)
             | Setting::MulticastMaxGroups(interface),
         ) => there.contains(&interface),
-        Ok(Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables)
+        Ok(
+            Setting::Frag6Timeout
+            | Setting::Frag6HighThresh
+            | Setting::AllNfCallIp6tables
+            | Setting::FilterVlanTagged,
+        )
         | Err(_) => true,
     });
 }

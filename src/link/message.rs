@@ -38,6 +38,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
@@ -231,6 +232,7 @@ impl Draft {
             let value = attribute.value();
             match attribute.kind() {
                 IFLA_BR_MCAST_SNOOPING => self.snooping = parse_u8(value)? != 0,
+                IFLA_BR_VLAN_FILTERING => self.settings.vlan_filtering = parse_u8(value)? != 0,
                 IFLA_BR_NF_CALL_IP6TABLES => {
                     self.settings.nf_call_ip6tables = Some(parse_u8(value)? != 0);
                 }

@@ -44,18 +44,19 @@ pub(super) async fn get(setting: &Setting) -> Result<Option<u64>, LinkError> {
             let options = port(setting, name).await?;
             Ok(options.iter().find_map(multicast_max_groups))
         }
-        Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables => {
-            match tokio::fs::read_to_string(sysctl(setting)).await {
-                Ok(text) => text.trim().parse().map(Some).map_err(|error| {
-                    failed(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("{text:?}: {error}"),
-                    ))
-                }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(failed(error)),
-            }
-        }
+        Setting::Frag6Timeout
+        | Setting::Frag6HighThresh
+        | Setting::AllNfCallIp6tables
+        | Setting::FilterVlanTagged => match tokio::fs::read_to_string(sysctl(setting)).await {
+            Ok(text) => text.trim().parse().map(Some).map_err(|error| {
+                failed(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{text:?}: {error}"),
+                ))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        },
     }
 }
 
@@ -112,7 +113,10 @@ async fn write(setting: &Setting, value: u64) -> io::Result<()> {
                 .append_info_data(InfoBridgePort::MulticastMaxGroups(value))
                 .build()
         }
-        Setting::Frag6Timeout | Setting::Frag6HighThresh | Setting::AllNfCallIp6tables => {
+        Setting::Frag6Timeout
+        | Setting::Frag6HighThresh
+        | Setting::AllNfCallIp6tables
+        | Setting::FilterVlanTagged => {
             return tokio::fs::write(sysctl(setting), value.to_string()).await;
         }
     };

@@ -38,7 +38,8 @@ pub struct Link {
     pub multicast_snooping: bool,
 }
 
-/// What the kernel last told of an interface's settings that are ours to keep.
+/// What the kernel last told of an interface's settings: those that are ours to keep, and what
+/// they depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkSettings {
     /// How often it became a port since it is known: a port's settings end with its
@@ -48,6 +49,8 @@ pub struct LinkSettings {
     pub no_link_local_learn: Option<bool>,
     /// A bridge's `nf_call_ip6tables`.
     pub nf_call_ip6tables: Option<bool>,
+    /// Whether a bridge filters VLANs: its trunks have tagged frames.
+    pub vlan_filtering: bool,
     /// A bridge port's `mcast_max_groups`.
     pub multicast_max_groups: Option<u32>,
 }

@@ -1,11 +1,14 @@
 //! What others change is repaired and told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sgagent::{dataplane::Tampering, link::Setting, pb};
 use tokio::time::{Instant, sleep};
 
-use super::{fake::Mood, world::World};
+use super::{
+    fake::{Mood, interfaces},
+    world::World,
+};
 
 fn edit(n: usize) -> Tampering {
     Tampering::Edited {
@@ -147,4 +150,20 @@ async fn a_setting_that_somebody_changes_is_put_back_and_told() {
         assert_eq!(world.settings.borrow()[&setting], wanted);
         assert_eq!(world.status().await.drifts[0].what, text);
     }
+}
+
+/// Placement `br_netfilter`: ip6tables is shown what has a tag only where it is asked to.
+#[tokio::test(start_paused = true)]
+async fn tagged_frames_pass_ip6tables_once_a_bridge_filters_vlans() {
+    let world = World::owned().await;
+    let set = |world: &World| {
+        let all = world.settings.borrow();
+        all.get(&Setting::FilterVlanTagged).copied().unwrap_or(0)
+    };
+    assert_eq!(set(&world), 0);
+    let mut now = (*interfaces(&["vnet0", "vnet1"])).clone();
+    now.settings.entry(1).or_default().vlan_filtering = true;
+    world.host.send_replace(Arc::new(now));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(set(&world), 1);
 }

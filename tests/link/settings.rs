@@ -84,6 +84,7 @@ fn sysctls_are_written() {
         let (host, _interfaces) = start().await;
         takes(&host, Setting::Frag6Timeout, [5, 60]).await;
         takes(&host, Setting::Frag6HighThresh, [8_388_608, 4_194_304]).await;
+        takes(&host, Setting::FilterVlanTagged, [1, 0]).await;
     });
 }
 
