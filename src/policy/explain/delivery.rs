@@ -26,7 +26,8 @@ pub(super) enum Delivered {
 /// T4 where a fragment enters by an uplink, before it is joined with others. Says who
 /// advertises itself as a router: its address is nobody's to be first to use.
 pub(super) fn entering(octets: &[u8], trace: &mut Trace) -> Result<Option<Ipv6Addr>, Denial> {
-    let frame = Frame::of(octets).filter(|frame| frame.ether_type == IPV6);
+    let frame = Frame::of(octets).map(Frame::untagged);
+    let frame = frame.filter(|frame| frame.ether_type == IPV6);
     let Some(Ok(packet)) = frame.map(|frame| Packet::of(frame.payload)) else {
         return Ok(None);
     };

@@ -52,6 +52,19 @@ impl<'a> Frame<'a> {
             payload: octets.get(14..)?,
         })
     }
+
+    /// Without its outer tag, if it has one: as it is to a bridge.
+    pub(super) fn untagged(self) -> Self {
+        let inner = word(self.payload, 2).zip(self.payload.get(4..));
+        match (self.ether_type, inner) {
+            (0x8100 | 0x88a8, Some((ether_type, payload))) => Self {
+                ether_type,
+                payload,
+                ..self
+            },
+            _ => self,
+        }
+    }
 }
 
 /// An extension header.
