@@ -11,6 +11,7 @@ goes on, and the exit code is 1 then. The logs are in target/proof.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import platform
@@ -22,7 +23,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TARGET = ROOT / os.environ.get('CARGO_TARGET_DIR', 'target')
 LOGS = TARGET / 'proof'
-KERNELS = ['linux-image-amd64', 'linux-image-6.12-amd64']
+# Debian's kernel, the placement, the sort of bridge.
+MACHINES = [
+    *itertools.product(['linux-image-amd64', 'linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['plain']),
+    *itertools.product(['linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['snooping', 'filtering']),
+]
 
 FULL = {'agree': 1_000_000, 'packets': 100_000, 'cuts': 100, 'kills': 200, 'applies': 1000, 'fuzz': 600,
         'vm': 5_000}
@@ -94,20 +99,20 @@ def main():
     test = ['tests/run.sh', 'cargo', 'test', '--offline', '--test']
     proof.step('model and oracle', [*test, 'proof', '--', 'agree', '--nocapture'], AGREE,
                SGAGENT_PROOF_AGREE=much['agree'])
-    proof.step(f'Linux {platform.release()} br_netfilter', [*test, 'proof', '--', 'kernel_does', '--nocapture'], KERNEL,
-               SGAGENT_PROOF_PACKETS=much['packets'])
+    for sort in ['plain', 'snooping'][:1 if much is SHORT else 2]:
+        proof.step(f'Linux {platform.release()} br_netfilter {sort}', [*test, 'proof', '--', 'kernel_does', '--nocapture'],
+                   KERNEL, SGAGENT_PROOF_PACKETS=much['packets'], SGAGENT_TEST_BRIDGE=sort)
     proof.step('flows', [*test, 'proof', '--', 'cut_what', '--nocapture'], CUT, SGAGENT_PROOF_CUTS=much['cuts'])
     proof.step('judges', [*test, 'traffic', '--', 'judges'], RESULT)
     proof.step('faults', ['make', 'faults', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'], FAULTS)
     proof.step('fuzzing', ['make', 'fuzz', f'SECONDS={much["fuzz"]}', 'FUZZ=--json'], FUZZ)
     if much['vm']:
         proof.step('set-up of the emulator', ['tests/setup.sh', '--vm'])
-    for kernel in KERNELS if much['vm'] else []:
-        for placement in ['bridge', 'br_netfilter']:
-            machine = {'SGAGENT_VM_KERNEL': kernel, 'SGAGENT_VM_SECONDS': 3 * 3600}
-            run = ['tests/vm/test.sh', placement]
-            proof.step(f'{kernel} {placement}', [*run, '--proof'], KERNEL, SGAGENT_PROOF_PACKETS=much['vm'], **machine)
-            proof.step(f'{kernel} {placement} tests', run, RESULT, **machine)
+    for kernel, placement, sort in MACHINES if much['vm'] else []:
+        machine = {'SGAGENT_VM_KERNEL': kernel, 'SGAGENT_VM_SECONDS': 3 * 3600, 'SGAGENT_TEST_BRIDGE': sort}
+        run, name = ['tests/vm/test.sh', placement], f'{kernel} {placement} {sort}'
+        proof.step(name, [*run, '--proof'], KERNEL, SGAGENT_PROOF_PACKETS=much['vm'], **machine)
+        proof.step(f'{name} tests', run, RESULT, **machine)
     print(proof.table())
     sys.exit(bool(proof.failed))
 

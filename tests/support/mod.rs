@@ -16,6 +16,7 @@ pub(crate) mod nd;
 pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod plan;
+pub(crate) mod sort;
 pub(crate) mod tap;
 pub(crate) mod want;
 pub(crate) mod who;

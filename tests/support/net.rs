@@ -12,6 +12,7 @@ use super::frag::join;
 use super::namespace::Namespace;
 use super::packet::Wire;
 use super::plan::{NO_BRIDGE, Placement, Plan, placement, port_commands};
+use super::sort::trunk_command;
 use super::tap::Tap;
 use super::want::Ipv4Mode;
 use super::who::{HOST, Machine};
@@ -67,6 +68,10 @@ impl Net {
             .map(|name| (name.to_owned(), Arc::new(Tap::new(&namespace, name))))
             .collect();
         namespace.ip_batch(&plan.ip_commands());
+        let on_bridges = plan.ports.iter().filter(|(_, bridge)| *bridge != NO_BRIDGE);
+        for command in on_bridges.filter_map(|(machine, _)| trunk_command(machine)) {
+            namespace.command(&command);
+        }
         for (option, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
             namespace.sysctl(&format!("net/ipv6/conf/br0/{option}"), value);
         }
@@ -202,6 +207,9 @@ impl Net {
     pub(crate) fn plug(&mut self, machine: Machine, bridge: &'static str) {
         let tap = Tap::new(&self.namespace, machine.port);
         self.namespace.ip_batch(&port_commands(&machine, bridge));
+        if let Some(command) = trunk_command(&machine) {
+            self.namespace.command(&command);
+        }
         self.taps.insert(machine.port.to_owned(), Arc::new(tap));
         self.ports
             .insert(machine.port.to_owned(), (machine, bridge));

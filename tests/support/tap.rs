@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::namespace::Namespace;
+use super::sort::{is_trunk, tagged, untag};
 
 /// The longest frame that is read: these taps have an MTU of 1500 unless a test raises it.
 const LONGEST: usize = 16 * 1024;
@@ -16,6 +17,8 @@ const LONGEST: usize = 16 * 1024;
 /// The guest's end of a port.
 pub(crate) struct Tap {
     name: String,
+    /// Whether frames have a tag out there that nobody sees here.
+    trunk: bool,
     pub device: SyncDevice,
 }
 
@@ -34,6 +37,7 @@ impl Tap {
         });
         Self {
             name: name.to_owned(),
+            trunk: is_trunk(name),
             device,
         }
     }
@@ -42,6 +46,8 @@ impl Tap {
     /// socket it goes to (`tun_get_user` in drivers/net/tun.c): order is kept and tests need no
     /// sleep.
     pub(crate) fn send(&self, frame: &[u8]) {
+        let on_the_wire = self.trunk.then(|| tagged(frame));
+        let frame = on_the_wire.as_deref().unwrap_or(frame);
         loop {
             match self.device.send(frame) {
                 Ok(sent) => return assert_eq!(sent, frame.len(), "{}", self.name),
@@ -72,6 +78,7 @@ impl Tap {
     /// Reads a frame that is there already: its length.
     pub(crate) fn read(&self, frame: &mut [u8]) -> Option<usize> {
         match self.device.recv(frame) {
+            Ok(length) if self.trunk => Some(untag(&mut frame[..length])),
             Ok(length) => Some(length),
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => panic!("receiving on {}: {error}", self.name),

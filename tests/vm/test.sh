@@ -5,7 +5,8 @@
 #     tests/vm/test.sh PLACEMENT --proof         only the comparison of the model with the kernel
 #
 # The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set), kept under
-# target/kernels. The log is beside it.
+# target/kernels. The log is beside it. SGAGENT_TEST_BRIDGE is the sort of bridge: plain (default),
+# snooping or filtering (tests/support/sort.rs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -14,7 +15,8 @@ placement=${1:-bridge}
 package=${SGAGENT_VM_KERNEL:-linux-image-amd64}
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
-readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement.log
+readonly sort=${SGAGENT_TEST_BRIDGE:-plain}
+readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement-$sort.log
 
 [[ -d $kernel/boot ]] || tests/vm/run --fetch "$package" "$kernel"
 
@@ -53,11 +55,11 @@ exit "$status"'
 
 status=0
 tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-3600}" -- \
-    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" \
+    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" SGAGENT_TEST_BRIDGE="$sort" \
     SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
     sh -c "$job" sh "$modules" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?
 
-awk -v title="$package, placement $placement" '
+awk -v title="$package, placement $placement, bridge $sort" '
     /^test result/ { passed += $4; failed += $6; ignored += $8 }
     END { printf "%s: %d passed, %d failed, %d ignored\n", title, passed, failed, ignored }' "$log"
 exit "$status"
