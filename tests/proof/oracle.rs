@@ -18,7 +18,7 @@
 //! | G3, order and options of extension headers | any order, any octets, also hop-by-hop options behind others; but nothing behind a routing or fragment header in which a second one could hide from nftables, which finds the first of a kind: no options or routing header behind a routing header, no hop-by-hop options or routing header behind a fragment header |
 //! | G3, T4: destination options behind a fragment header | no other header before, the options before no further header, and of 64 octets at most in a fragment of 80 or more, of 1152 in one of 1168 or more: so the upper layer begins in the fragment, and not in the frame's padding |
 //! | T4: an AH in a first fragment, more to come | as options: no other header before, of 48 octets at most in a fragment of 64 or more, any in one of 1044 or more |
-//! | G3, fragments that are not the first | the headers before the fragment header are judged, what it calls next is not |
+//! | G3, fragments that are not the first | the headers before the fragment header are judged, what it calls next only where no first fragment may begin with it: hop-by-hop options, a routing or fragment header, AH |
 //! | T4, a first fragment that does not reach the upper layer, or the type of an ICMPv6 message | violates: it could be neighbour discovery (RFC 7112) |
 //! | ingress has no G3 otherwise | AH and other opaque headers are upper layers by their number, routing headers pass. Conntrack looks behind AH. A chain that breaks off is invalid (S1) |
 //! | a first header longer than the packet, no extension header next | as Linux: an empty upper layer of the next header's number (violates G3 on egress) |

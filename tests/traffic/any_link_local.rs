@@ -2,8 +2,9 @@
 
 use std::net::Ipv6Addr;
 
+use crate::support::frag::Cut;
 use crate::support::net::Net;
-use crate::support::packet::Packet;
+use crate::support::packet::{AH, FRAGMENT, Frames, HOP_BY_HOP, Packet, UDP};
 use crate::support::plan::plan;
 use crate::support::want::{
     ChangeExt as _, DefaultAction, LinkLocalMode, NicExt as _, bare_nic, change, nic,
@@ -95,6 +96,34 @@ fn g13_any_unowned_takes_four_addresses_at_most() {
     }
     // A's limit is not B's.
     net.passes(&from(B, own(5)), R);
+}
+
+/// A fragment that is shorter than it says, or of what no fragments are made.
+#[test]
+fn g13_any_unowned_is_not_taken_by_what_is_no_packet() {
+    let mut net = net();
+    let later = |n, kind| {
+        let packet = from(A, own(n));
+        let cut = Cut {
+            before: 0,
+            id: 7,
+            lengths: &[],
+        };
+        packet.piece(&cut, (kind, 1440, true), &[0; 16])
+    };
+    let mut lying = later(1, UDP);
+    lying[19] += 8;
+    let frames = vec![
+        lying,
+        later(2, HOP_BY_HOP),
+        later(3, AH),
+        later(4, FRAGMENT),
+    ];
+    let port = A.port;
+    net.dropped(&Frames { port, frames });
+    for n in 5..=8 {
+        net.passes(&from(A, own(n)), R);
+    }
 }
 
 /// The same by probes and advertisements alone, which claim addresses, too.

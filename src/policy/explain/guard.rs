@@ -96,6 +96,13 @@ impl Guard<'_, '_> {
             return Err(malformed(OFF_8_OCTETS));
         }
         if packet.is_later_fragment() {
+            if let Some(HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION) =
+                packet.fragment.map(|fragment| fragment.next)
+            {
+                return Err(malformed(
+                    "a fragment of what no first fragment begins with",
+                ));
+            }
             self.step("G3", "a fragment that is not the first: that one decides");
             return self.bound(frame, &packet);
         }

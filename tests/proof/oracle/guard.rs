@@ -89,7 +89,10 @@ fn g3(_: &Question<'_>, packet: &Look) -> bool {
             };
             opaque(*number) || octets.len() + packet.padding < whole
         }
-        End::LaterFragment => false,
+        End::LaterFragment => {
+            let next = packet.piece.as_ref().map(|piece| piece.next);
+            matches!(next, Some(0 | 43 | 44 | 51))
+        }
     };
     nowhere
         || packet.ends_off_8_octets()
