@@ -14,6 +14,7 @@
 #[path = "support"]
 mod support {
     pub(crate) mod agent;
+    pub(crate) mod bridge_kind;
     pub(crate) mod coverage;
     pub(crate) mod frag;
     pub(crate) mod namespace;
@@ -21,7 +22,6 @@ mod support {
     pub(crate) mod net;
     pub(crate) mod packet;
     pub(crate) mod plan;
-    pub(crate) mod sort;
     pub(crate) mod tap;
     pub(crate) mod want;
     pub(crate) mod who;

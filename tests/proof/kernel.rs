@@ -21,9 +21,9 @@ use super::label::{fragment_id, label, labelled};
 use super::model::{Course, Model};
 use super::random::runner;
 use super::reply::{error_about, reply_to};
+use crate::support::bridge_kind::{BridgeKind, bridge_kind};
 use crate::support::net::{Net, slowness};
 use crate::support::plan::{Placement, placement, plan};
-use crate::support::sort::{Sort, sort};
 use crate::support::who::{HOST, Machine, R};
 
 /// How many datagrams a world gets at most; half of them on average.
@@ -162,7 +162,7 @@ impl<'a> Bench<'a> {
         // Its own tracking loses these (`nf_br_ip6_fragment`).
         let lossy = placement() == Placement::Bridge && are_small_fragments(&frames);
         // And a bridge that snoops what it takes for broken (`ipv6_mc_check_mld`).
-        let lossy = lossy || (sort() == Sort::Snooping && may_be_mld(&frames[0]));
+        let lossy = lossy || (bridge_kind() == BridgeKind::Snooping && may_be_mld(&frames[0]));
         if lossy && arrived.is_subset(&expected) {
             return Ok(Vec::new());
         }
@@ -370,7 +370,7 @@ fn kernel_does_what_the_evaluator_says() {
          {} to accept, {} mismatches",
         release(),
         placement(),
-        sort(),
+        bridge_kind(),
         datagrams.get(),
         in_flows.get(),
         verdicts.get(),

@@ -23,7 +23,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TARGET = ROOT / os.environ.get('CARGO_TARGET_DIR', 'target')
 LOGS = TARGET / 'proof'
-# Debian's kernel, the placement, the sort of bridge.
+# Debian's kernel, the placement, the kind of bridge.
 MACHINES = [
     *itertools.product(['linux-image-amd64', 'linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['plain']),
     *itertools.product(['linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['snooping', 'filtering']),
@@ -99,18 +99,18 @@ def main():
     test = ['tests/run.sh', 'cargo', 'test', '--offline', '--test']
     proof.step('model and oracle', [*test, 'proof', '--', 'agree', '--nocapture'], AGREE,
                SGAGENT_PROOF_AGREE=much['agree'])
-    for sort in ['plain', 'snooping'][:1 if much is SHORT else 2]:
-        proof.step(f'Linux {platform.release()} br_netfilter {sort}', [*test, 'proof', '--', 'kernel_does', '--nocapture'],
-                   KERNEL, SGAGENT_PROOF_PACKETS=much['packets'], SGAGENT_TEST_BRIDGE=sort)
+    for kind in ['plain', 'snooping'][:1 if much is SHORT else 2]:
+        proof.step(f'Linux {platform.release()} br_netfilter {kind}', [*test, 'proof', '--', 'kernel_does', '--nocapture'],
+                   KERNEL, SGAGENT_PROOF_PACKETS=much['packets'], SGAGENT_TEST_BRIDGE=kind)
     proof.step('flows', [*test, 'proof', '--', 'cut_what', '--nocapture'], CUT, SGAGENT_PROOF_CUTS=much['cuts'])
     proof.step('judges', [*test, 'traffic', '--', 'judges'], RESULT)
     proof.step('faults', ['make', 'faults', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'], FAULTS)
     proof.step('fuzzing', ['make', 'fuzz', f'SECONDS={much["fuzz"]}', 'FUZZ=--json'], FUZZ)
     if much['vm']:
         proof.step('set-up of the emulator', ['tests/setup.sh', '--vm'])
-    for kernel, placement, sort in MACHINES if much['vm'] else []:
-        machine = {'SGAGENT_VM_KERNEL': kernel, 'SGAGENT_VM_SECONDS': 3 * 3600, 'SGAGENT_TEST_BRIDGE': sort}
-        run, name = ['tests/vm/test.sh', placement], f'{kernel} {placement} {sort}'
+    for kernel, placement, kind in MACHINES if much['vm'] else []:
+        machine = {'SGAGENT_VM_KERNEL': kernel, 'SGAGENT_VM_SECONDS': 3 * 3600, 'SGAGENT_TEST_BRIDGE': kind}
+        run, name = ['tests/vm/test.sh', placement], f'{kernel} {placement} {kind}'
         proof.step(name, [*run, '--proof'], KERNEL, SGAGENT_PROOF_PACKETS=much['vm'], **machine)
         proof.step(f'{name} tests', run, RESULT, **machine)
     print(proof.table())

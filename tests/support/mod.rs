@@ -6,6 +6,7 @@
 //! may notice that a rule is missing.
 
 pub(crate) mod agent;
+pub(crate) mod bridge_kind;
 pub(crate) mod coverage;
 pub(crate) mod exchange;
 pub(crate) mod frag;
@@ -16,7 +17,6 @@ pub(crate) mod nd;
 pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod plan;
-pub(crate) mod sort;
 pub(crate) mod tap;
 pub(crate) mod want;
 pub(crate) mod who;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use sgagent::pb;
 
 use super::agent::Agent;
+use super::bridge_kind::trunk_command;
 use super::coverage;
 use super::frag::join;
 use super::namespace::Namespace;
 use super::packet::Wire;
 use super::plan::{NO_BRIDGE, Placement, Plan, placement, port_commands};
-use super::sort::trunk_command;
 use super::tap::Tap;
 use super::want::Ipv4Mode;
 use super::who::{HOST, Machine};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use sgagent::pb;
 
+use super::bridge_kind::bridge_kind;
 use super::net::Net;
-use super::sort::sort;
 use super::want::NicExt as _;
 use super::want::{ChangeExt as _, change, mac_text, nic, open, web};
 use super::who::{A, B, C, HOST, Machine, R};
@@ -188,7 +188,7 @@ impl Plan {
         for (i, Bridge { name, .. }) in self.bridges.iter().enumerate() {
             let mut mac = HOST.mac;
             mac[5] += u8::try_from(i).unwrap();
-            let (mac, options) = (mac_text(mac), sort().options());
+            let (mac, options) = (mac_text(mac), bridge_kind().options());
             let _ = writeln!(
                 text,
                 "link add {name} address {mac} type bridge stp_state 0 {options}"
@@ -213,6 +213,6 @@ pub(crate) fn port_commands(machine: &Machine, bridge: &str) -> String {
     if bridge == NO_BRIDGE {
         return format!("link set {port} up\n");
     }
-    let options = sort().port_options(port);
+    let options = bridge_kind().port_options(port);
     format!("link set {port} address {mac}\nlink set {port} master {bridge} up\n{options}")
 }

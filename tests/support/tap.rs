@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use super::bridge_kind::{is_trunk, tagged, untag};
 use super::namespace::Namespace;
-use super::sort::{is_trunk, tagged, untag};
 
 /// The longest frame that is read: these taps have an MTU of 1500 unless a test raises it.
 const LONGEST: usize = 16 * 1024;

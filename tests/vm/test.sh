@@ -5,8 +5,8 @@
 #     tests/vm/test.sh PLACEMENT --proof         only the comparison of the model with the kernel
 #
 # The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set), kept under
-# target/kernels. The log is beside it. SGAGENT_TEST_BRIDGE is the sort of bridge: plain (default),
-# snooping or filtering (tests/support/sort.rs).
+# target/kernels. The log is beside it. SGAGENT_TEST_BRIDGE is the kind of bridge: plain (default),
+# snooping or filtering (tests/support/bridge_kind.rs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -15,8 +15,8 @@ placement=${1:-bridge}
 package=${SGAGENT_VM_KERNEL:-linux-image-amd64}
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
-readonly sort=${SGAGENT_TEST_BRIDGE:-plain}
-readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement-$sort.log
+readonly kind=${SGAGENT_TEST_BRIDGE:-plain}
+readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement-$kind.log
 
 [[ -d $kernel/boot ]] || tests/vm/run --fetch "$package" "$kernel"
 
@@ -55,11 +55,11 @@ exit "$status"'
 
 status=0
 tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-3600}" -- \
-    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" SGAGENT_TEST_BRIDGE="$sort" \
+    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" SGAGENT_TEST_BRIDGE="$kind" \
     SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
     sh -c "$job" sh "$modules" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?
 
-awk -v title="$package, placement $placement, bridge $sort" '
+awk -v title="$package, placement $placement, bridge $kind" '
     /^test result/ { passed += $4; failed += $6; ignored += $8 }
     END { printf "%s: %d passed, %d failed, %d ignored\n", title, passed, failed, ignored }' "$log"
 exit "$status"

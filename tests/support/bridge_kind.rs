@@ -1,10 +1,10 @@
-//! What sort of bridges the tests have: `SGAGENT_TEST_BRIDGE`. What holds on one holds on all.
+//! What kind of bridges the tests have: `SGAGENT_TEST_BRIDGE`. What holds on one holds on all.
 
 use super::who::Machine;
 
-/// A sort of bridge.
+/// A kind of bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum BridgeKind {
     /// One that looks at MACs only.
     Plain,
     /// One that looks at MLD; every port is said to have a router behind it, so all gets all.
@@ -19,7 +19,7 @@ const VLAN: u8 = 10;
 /// An 802.1Q tag.
 const TAG: [u8; 4] = [0x81, 0, 0, VLAN];
 
-impl Sort {
+impl BridgeKind {
     /// Options of `ip link add type bridge`.
     pub(crate) fn options(self) -> String {
         match self {
@@ -40,20 +40,20 @@ impl Sort {
     }
 }
 
-/// The sort that these tests are run with.
-pub(crate) fn sort() -> Sort {
+/// The kind that these tests are run with.
+pub(crate) fn bridge_kind() -> BridgeKind {
     const VARIABLE: &str = "SGAGENT_TEST_BRIDGE";
     match std::env::var(VARIABLE).as_deref() {
-        Err(_) | Ok("plain") => Sort::Plain,
-        Ok("snooping") => Sort::Snooping,
-        Ok("filtering") => Sort::Filtering,
-        Ok(other) => panic!("{VARIABLE} is no sort of bridge: {other}"),
+        Err(_) | Ok("plain") => BridgeKind::Plain,
+        Ok("snooping") => BridgeKind::Snooping,
+        Ok("filtering") => BridgeKind::Filtering,
+        Ok(other) => panic!("{VARIABLE} is no kind of bridge: {other}"),
     }
 }
 
 /// Whether frames behind this port have the tag.
 pub(crate) fn is_trunk(port: &str) -> bool {
-    sort() == Sort::Filtering && port.starts_with("uplink")
+    bridge_kind() == BridgeKind::Filtering && port.starts_with("uplink")
 }
 
 /// The command that makes a trunk of a port.
