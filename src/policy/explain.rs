@@ -269,6 +269,12 @@ impl Course<'_> {
                 }
                 Ok(Some(octets))
             }
+            Joined::Alone(octets) => {
+                let text = "the first fragment lacks some of the upper-layer header: it goes on \
+                            by itself";
+                self.trace.step(Stage::Reassembly, "G14", text);
+                Ok(Some(octets))
+            }
             Joined::Missing => Ok(None),
             Joined::Contradictory(why) => Err(Denial::by_host("G14", why)),
         }

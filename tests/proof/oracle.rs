@@ -46,7 +46,7 @@
 //! | `ANY_UNOWNED` and G9 | a target and a source that are both new take two of the four |
 //! | `ANY_UNOWNED`: other NICs | those of the same bridge, with EUI-64 or explicit addresses or what they claimed |
 //! | `ANY_UNOWNED`: the host's | those of all of its interfaces |
-//! | a first fragment without all of a TCP, UDP or ICMPv6 header, or without any octet of another upper layer | is never joined with others (RFC 7112; Linux since 5.11) |
+//! | a first fragment without all of a TCP, UDP or ICMPv6 header, or without any octet of another upper layer | is a packet by itself, and the others are nothing (RFC 7112; Linux since 5.11) |
 //! | a fragment that comes twice | makes the datagram incomplete, as any overlap |
 //! | G14 | the row is named that is violated by the packet as it is joined |
 

@@ -9,6 +9,9 @@ use crate::ruleset::{ICMPV6, TCP, UDP};
 pub(super) enum Joined {
     /// One packet, without fragment headers and without padding.
     Whole(Vec<u8>),
+    /// The first, which goes on by itself: it does not show what it is of, and no other is joined
+    /// with it (`ipv6frag_thdr_truncated`, since Linux 5.11).
+    Alone(Vec<u8>),
     /// Not all are there: nothing goes on.
     Missing,
     /// They don't fit together, and are thrown away.
@@ -58,9 +61,7 @@ pub(super) fn join(packets: &[&[u8]]) -> Joined {
             end = Some(after);
         }
         if fragment.offset == 0 && fragment.more && is_truncated(packet) {
-            return Joined::Contradictory(
-                "the first fragment lacks some of the upper-layer header",
-            );
+            return Joined::Alone(packet.octets.to_vec());
         }
         if fragment.offset == 0 && head.is_none() {
             head = Some((fragment, packet));
@@ -95,8 +96,7 @@ fn without_gap(pieces: &[(usize, usize, &[u8])]) -> Result<usize, Joined> {
     Ok(at)
 }
 
-/// Linux since 5.11 lets a first fragment go on by itself that does not show what it is of
-/// (`ipv6frag_thdr_truncated`), and tracking makes no sense of it.
+/// Whether a first fragment does not show what it is of.
 fn is_truncated(packet: &Packet<'_>) -> bool {
     let least = |protocol| match protocol {
         TCP => 20,

@@ -237,8 +237,8 @@ impl Look {
     }
 }
 
-/// The whole packet, where these are all of it: one packet without a fragment header, or every
-/// fragment of one. Fragments that overlap make nothing (RFC 5722).
+/// What goes on of these: one packet without a fragment header, or every fragment of one, joined, or
+/// a first one that no other is joined with. Fragments that overlap make nothing (RFC 5722).
 pub(super) fn join(looks: &[Look]) -> Option<Look> {
     if let [only] = looks
         && only.piece.is_none()
@@ -256,6 +256,11 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
     if !one_datagram {
         return None;
     }
+    let alone =
+        |(look, piece): &&(&Look, &Piece)| piece.offset == 0 && piece.more && is_truncated(look);
+    if let Some((look, _)) = parts.iter().find(alone) {
+        return Some((*look).clone());
+    }
     parts.sort_by_key(|(_, piece)| piece.offset);
     let mut data = Vec::new();
     for (_, piece) in &parts {
@@ -271,9 +276,6 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
         return None;
     }
     let (first, piece) = parts.first()?;
-    if piece.more && is_truncated(first) {
-        return None;
-    }
     let mut whole = (*first).clone();
     whole.headers.truncate(piece.before + 1);
     whole.walk(piece.next, &data);

@@ -55,7 +55,7 @@ fn g3_upper_layer_begins_in_the_first_fragment() {
     assert_eq!(sent(&open, &behind().cut(7, &[72])), "");
     // Eight octets of UDP are there, but 80 are asked for.
     assert_eq!(sent(&open, &behind().cut(7, &[64])), "G3");
-    assert_eq!(sent(&open, &behind().cut(7, &[8])), "G3");
+    assert_eq!(sent(&open, &behind().cut(7, &[8])), "G3 S1");
     let two = long().padded(DEST_OPTIONS).padded(DEST_OPTIONS);
     assert_eq!(sent(&open, &two.cut(7, &[8])), "G3");
     let outside = Cut {

@@ -56,10 +56,10 @@ fn t4_holds_where_the_first_fragment_tells_nothing() {
     let open = usual();
     // The first fragment is the options alone.
     let hidden = R.asks_for(A.ip).padded(DEST_OPTIONS).cut(1, &[8]);
-    assert_eq!(received(&open, &hidden), "T4");
+    assert_eq!(received(&open, &hidden), "S1 T4");
     assert_eq!(
         sent(&open, &A.asks_for(R.ip).padded(DEST_OPTIONS).cut(1, &[8])),
-        "G3"
+        "G3 S1"
     );
 }
 
