@@ -24,14 +24,18 @@ const MOST: usize = 65_535;
 /// Joins packets (IPv6 header first) that are one, or one that is whole already.
 pub(super) fn join(packets: &[&[u8]]) -> Joined {
     let trimmed: Vec<_> = packets.iter().map(|p| Packet::trimmed(p)).collect();
+    let pieces: Vec<_> = trimmed.iter().map(|octets| Packet::of(octets)).collect();
+    if let Some(first) = pieces.iter().flatten().find(|piece| is_truncated(piece)) {
+        return Joined::Alone(first.octets.to_vec());
+    }
     let mut parts = Vec::new();
-    for octets in &trimmed {
-        let Ok(packet) = Packet::of(octets) else {
+    for piece in pieces {
+        let Ok(packet) = piece else {
             return Joined::Contradictory("a piece has no IPv6 header");
         };
         match packet.fragment {
             Some(fragment) => parts.push((fragment, packet)),
-            None if trimmed.len() == 1 => return Joined::Whole(octets.to_vec()),
+            None if trimmed.len() == 1 => return Joined::Whole(packet.octets.to_vec()),
             None => return Joined::Contradictory("a piece has no fragment header"),
         }
     }
@@ -59,9 +63,6 @@ pub(super) fn join(packets: &[&[u8]]) -> Joined {
         }
         if !fragment.more {
             end = Some(after);
-        }
-        if fragment.offset == 0 && fragment.more && is_truncated(packet) {
-            return Joined::Alone(packet.octets.to_vec());
         }
         if fragment.offset == 0 && head.is_none() {
             head = Some((fragment, packet));
@@ -96,8 +97,14 @@ fn without_gap(pieces: &[(usize, usize, &[u8])]) -> Result<usize, Joined> {
     Ok(at)
 }
 
-/// Whether a first fragment does not show what it is of.
+/// Whether this is a first fragment, more to come, that does not show what it is of.
 fn is_truncated(packet: &Packet<'_>) -> bool {
+    if packet
+        .fragment
+        .is_none_or(|fragment| fragment.offset != 0 || !fragment.more)
+    {
+        return false;
+    }
     let least = |protocol| match protocol {
         TCP => 20,
         UDP | ICMPV6 => 8,

@@ -245,6 +245,10 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
     {
         return Some(only.clone());
     }
+    let alone = |look: &&Look| look.is_beginning() && is_truncated(look);
+    if let Some(alone) = looks.iter().find(alone) {
+        return Some(alone.clone());
+    }
     let mut parts = Vec::new();
     for look in looks {
         parts.push((look, look.piece.as_ref()?));
@@ -255,11 +259,6 @@ pub(super) fn join(looks: &[Look]) -> Option<Look> {
     });
     if !one_datagram {
         return None;
-    }
-    let alone =
-        |(look, piece): &&(&Look, &Piece)| piece.offset == 0 && piece.more && is_truncated(look);
-    if let Some((look, _)) = parts.iter().find(alone) {
-        return Some((*look).clone());
     }
     parts.sort_by_key(|(_, piece)| piece.offset);
     let mut data = Vec::new();
