@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::{
     agent::drift::Drifts,
     link::{Host, Setting},
-    model::Interfaces,
+    model::{IfName, Interfaces},
 };
 
 /// What one fragment waiting for reassembly costs the kernel (G15).
@@ -46,8 +46,8 @@ pub(super) struct Settings {
     settled: BTreeMap<Setting, Where>,
     unsupported: BTreeSet<&'static str>,
     warnings: BTreeMap<Setting, String>,
-    /// Bridges whose frames ip6tables is shown, though this placement needs it not.
-    doubled: Vec<String>,
+    /// Bridges whose frames are handled in a way that costs something, and what.
+    costly: Vec<String>,
     listed: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Settings {
             settled: BTreeMap::new(),
             unsupported: BTreeSet::new(),
             warnings: BTreeMap::new(),
-            doubled: Vec::new(),
+            costly: Vec::new(),
             listed: Vec::new(),
         }
     }
@@ -155,16 +155,25 @@ impl Settings {
                 }
             }
         }
-        self.both_trackers(host, interfaces).await;
+        self.costs(host, interfaces).await;
         self.list();
         found
     }
 
-    /// Where the bridge tracks connections itself, showing its frames to ip6tables as well
-    /// is somebody else's doing; whoever did it may need it.
-    async fn both_trackers<H: Host>(&mut self, host: &H, interfaces: &Interfaces) {
-        self.doubled.clear();
+    /// Behind `br_netfilter` the fragments of a joined packet keep their tags but for the first
+    /// (`br_handle_vlan`, `br_nf_push_frag_xmit`). Where the bridge tracks connections itself,
+    /// showing its frames to ip6tables as well is somebody else's doing; whoever did it may need it.
+    async fn costs<H: Host>(&mut self, host: &H, interfaces: &Interfaces) {
+        self.costly.clear();
         if self.policy.nf_call_ip6tables {
+            let filtering = filtering_bridges(interfaces);
+            self.costly.extend(filtering.map(|bridge| {
+                format!(
+                    "bridge {bridge} filters VLANs: behind br_netfilter all but the first of the \
+                     fragments that come by a trunk keep their tag, and guests can't join them; \
+                     placement bridge can"
+                )
+            }));
             return;
         }
         let everywhere = matches!(host.get(&Setting::AllNfCallIp6tables).await, Ok(Some(1)));
@@ -176,7 +185,7 @@ impl Settings {
                 (true, false) => &Setting::AllNfCallIp6tables,
                 (false, false) => continue,
             };
-            self.doubled.push(format!(
+            self.costly.push(format!(
                 "bridge {}: {who} is on: its IPv6 is tracked twice, which costs double, and \
                  what the host drops in FORWARD its guests lose",
                 bridge.name
@@ -235,13 +244,13 @@ impl Settings {
         self.listed = self
             .warnings
             .values()
-            .chain(&self.doubled)
+            .chain(&self.costly)
             .cloned()
             .collect();
     }
 
     fn wanted(&self, interfaces: &Interfaces) -> Vec<Found3> {
-        let (mut wanted, mut trunks) = (Vec::new(), false);
+        let mut wanted = Vec::new();
         for (bridge, config) in interfaces.managed_bridges() {
             let name = || bridge.name.clone();
             let place = (bridge.index, 0);
@@ -249,8 +258,6 @@ impl Settings {
             if self.policy.nf_call_ip6tables {
                 wanted.push((Setting::NfCallIp6tables(name()), 1, place));
             }
-            let told = interfaces.settings.get(&bridge.index);
-            trunks |= told.is_some_and(|told| told.vlan_filtering);
             if bridge.multicast_snooping {
                 for port in interfaces.ports_of(bridge.index) {
                     if !interfaces.is_uplink(port, config) {
@@ -263,6 +270,7 @@ impl Settings {
             }
         }
         // What comes by a trunk still has its tag where br_netfilter looks first.
+        let trunks = filtering_bridges(interfaces).next().is_some();
         if trunks && self.policy.nf_call_ip6tables {
             wanted.push((Setting::FilterVlanTagged, 1, (0, 0)));
         }
@@ -280,6 +288,20 @@ impl Settings {
 
 /// A setting, what it is to be, and on which interface.
 type Found3 = (Setting, u64, Where);
+
+/// The managed bridges that filter VLANs.
+fn filtering_bridges(interfaces: &Interfaces) -> impl Iterator<Item = &IfName> {
+    let filters = |index| {
+        interfaces
+            .settings
+            .get(index)
+            .is_some_and(|told| told.vlan_filtering)
+    };
+    let managed = interfaces.managed_bridges().into_iter();
+    managed
+        .filter(move |(bridge, _)| filters(&bridge.index))
+        .map(|(bridge, _)| &bridge.name)
+}
 
 /// What the kernel told of a port's setting without being asked.
 fn told(setting: &Setting, interfaces: &Interfaces, (index, _): Where) -> Option<u64> {

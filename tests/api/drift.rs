@@ -155,7 +155,7 @@ async fn a_setting_that_somebody_changes_is_put_back_and_told() {
 /// Placement `br_netfilter`: ip6tables is shown what has a tag only where it is asked to.
 #[tokio::test(start_paused = true)]
 async fn tagged_frames_pass_ip6tables_once_a_bridge_filters_vlans() {
-    let world = World::owned().await;
+    let mut world = World::owned().await;
     let set = |world: &World| {
         let all = world.settings.borrow();
         all.get(&Setting::FilterVlanTagged).copied().unwrap_or(0)
@@ -166,4 +166,7 @@ async fn tagged_frames_pass_ip6tables_once_a_bridge_filters_vlans() {
     world.host.send_replace(Arc::new(now));
     sleep(Duration::from_secs(5)).await;
     assert_eq!(set(&world), 1);
+    let warnings = world.status().await.warnings;
+    let says = |text: &String| text.contains("bridge br0 filters VLANs");
+    assert!(warnings.iter().any(says), "{warnings:?}");
 }

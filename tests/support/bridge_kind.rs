@@ -1,5 +1,8 @@
 //! What kind of bridges the tests have: `SGAGENT_TEST_BRIDGE`. What holds on one holds on all.
 
+use std::borrow::Cow;
+
+use super::plan::{Placement, placement};
 use super::who::Machine;
 
 /// A kind of bridge.
@@ -52,7 +55,7 @@ pub(crate) fn bridge_kind() -> BridgeKind {
 }
 
 /// Whether frames behind this port have the tag.
-pub(crate) fn is_trunk(port: &str) -> bool {
+fn is_trunk(port: &str) -> bool {
     bridge_kind() == BridgeKind::Filtering && port.starts_with("uplink")
 }
 
@@ -61,17 +64,48 @@ pub(crate) fn trunk_command(machine: &Machine) -> Option<String> {
     is_trunk(machine.port).then(|| format!("bridge vlan add dev {} vid {VLAN}", machine.port))
 }
 
-/// As it is on the trunk.
-pub(crate) fn tagged(frame: &[u8]) -> Vec<u8> {
-    let (macs, rest) = frame.split_at(frame.len().min(12));
-    [macs, &TAG, rest].concat()
+/// What is behind a port, as far as tags go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Frames as they are.
+    Plain,
+    /// Frames with the tag.
+    Trunk,
+    /// Fragments may have kept the tag: that of a joined packet is taken off its first frame only,
+    /// and the others go out with theirs (`br_handle_vlan`, `br_nf_push_frag_xmit`).
+    TaggedFragments,
 }
 
-/// Takes the tag out; the length that is left.
-pub(crate) fn untag(frame: &mut [u8]) -> usize {
-    if frame.get(12..16) != Some(&TAG) {
-        return frame.len();
+impl Wire {
+    pub(crate) fn behind(port: &str) -> Self {
+        match (bridge_kind(), placement()) {
+            (BridgeKind::Filtering, _) if is_trunk(port) => Self::Trunk,
+            (BridgeKind::Filtering, Placement::BrNetfilter) => Self::TaggedFragments,
+            _ => Self::Plain,
+        }
     }
-    frame.copy_within(16.., 12);
-    frame.len() - TAG.len()
+
+    /// As it is sent: what bridges say to each other has no tag.
+    pub(crate) fn sent(self, frame: &[u8]) -> Cow<'_, [u8]> {
+        if self != Self::Trunk || frame.starts_with(&[1, 0x80, 0xc2, 0, 0]) {
+            return Cow::Borrowed(frame);
+        }
+        let (macs, rest) = frame.split_at(frame.len().min(12));
+        Cow::Owned([macs, &TAG, rest].concat())
+    }
+
+    /// Takes the tag out of what was received; the length that is left.
+    pub(crate) fn received(self, frame: &mut [u8]) -> usize {
+        let is_fragment = frame.get(16..18) == Some(&[0x86, 0xdd]) && frame.get(24) == Some(&44);
+        let may_have_it = match self {
+            Self::Plain => false,
+            Self::Trunk => true,
+            Self::TaggedFragments => is_fragment,
+        };
+        if !may_have_it || frame.get(12..16) != Some(&TAG) {
+            return frame.len();
+        }
+        frame.copy_within(16.., 12);
+        frame.len() - TAG.len()
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::bridge_kind::{is_trunk, tagged, untag};
+use super::bridge_kind::Wire;
 use super::namespace::Namespace;
 
 /// The longest frame that is read: these taps have an MTU of 1500 unless a test raises it.
@@ -17,8 +17,8 @@ const LONGEST: usize = 16 * 1024;
 /// The guest's end of a port.
 pub(crate) struct Tap {
     name: String,
-    /// Whether frames have a tag out there that nobody sees here.
-    trunk: bool,
+    /// Tags that are out there, and nobody sees here.
+    wire: Wire,
     pub device: SyncDevice,
 }
 
@@ -37,7 +37,7 @@ impl Tap {
         });
         Self {
             name: name.to_owned(),
-            trunk: is_trunk(name),
+            wire: Wire::behind(name),
             device,
         }
     }
@@ -46,8 +46,7 @@ impl Tap {
     /// socket it goes to (`tun_get_user` in drivers/net/tun.c): order is kept and tests need no
     /// sleep.
     pub(crate) fn send(&self, frame: &[u8]) {
-        let on_the_wire = self.trunk.then(|| tagged(frame));
-        let frame = on_the_wire.as_deref().unwrap_or(frame);
+        let frame = &*self.wire.sent(frame);
         loop {
             match self.device.send(frame) {
                 Ok(sent) => return assert_eq!(sent, frame.len(), "{}", self.name),
@@ -65,21 +64,25 @@ impl Tap {
                 frame.truncate(length);
                 return Some(frame);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= deadline {
                 return None;
             }
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap();
-            let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
-            let _ = poll(&mut fds, timeout);
+            self.wait(deadline);
         }
+    }
+
+    /// Until there may be a frame, or it is too late for one.
+    pub(crate) fn wait(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap();
+        let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, timeout);
     }
 
     /// Reads a frame that is there already: its length.
     pub(crate) fn read(&self, frame: &mut [u8]) -> Option<usize> {
         match self.device.recv(frame) {
-            Ok(length) if self.trunk => Some(untag(&mut frame[..length])),
-            Ok(length) => Some(length),
+            Ok(length) => Some(self.wire.received(&mut frame[..length])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => panic!("receiving on {}: {error}", self.name),
         }

@@ -1,7 +1,10 @@
 //! What differs with the place of the stateful stage (`SGAGENT_TEST_PLACEMENT`): each of these
 //! tests says what holds in either.
 
-use crate::support::net::{Net, contains};
+use std::time::{Duration, Instant};
+
+use crate::support::bridge_kind::{BridgeKind, bridge_kind};
+use crate::support::net::{Net, contains, slowness};
 use crate::support::packet::Wire as _;
 use crate::support::plan::{Bridge, Placement, placement, plan, standard};
 use crate::support::want::{DefaultAction, NicExt as _, nic, open};
@@ -140,7 +143,7 @@ fn foreign_marks_on_a_managed_bridge_are_nobodys_in_placement_bridge() {
     for (port, mark) in (4000..).zip(["0x1", "0x51000001", "0x51000002", "0x5e000001"]) {
         net.namespace.command("nft flush chain bridge other marks");
         let rule = format!(
-            "nft add rule bridge other marks iifname uplink0 ether type ip6 meta mark set {mark}"
+            "nft add rule bridge other marks iifname uplink0 meta protocol ip6 meta mark set {mark}"
         );
         net.namespace.command(&rule);
         // There a mark is all that the stateful stage knows of a sender.
@@ -150,4 +153,29 @@ fn foreign_marks_on_a_managed_bridge_are_nobodys_in_placement_bridge() {
             net.passes(&inbound(port), B);
         }
     }
+}
+
+/// A guest can't join fragments of which some have a tag. What is whole passes everywhere.
+#[test]
+fn fragments_from_a_trunk_keep_their_tag_behind_br_netfilter() {
+    let mut net = standard().start();
+    net.passes(&R.to(A.ip).src(STRANGER).ping(), A);
+    net.drain();
+    let large = R.to(A.ip).src(STRANGER).echo(128, 1, 2000).cut(1, &[1440]);
+    for frame in &large.frames {
+        net.tap(R).send(frame);
+    }
+    let deadline = Instant::now() + Duration::from_secs(3) * slowness();
+    let mut types = Vec::new();
+    while types.len() < large.frames.len() {
+        net.tap(A).wait(deadline);
+        let mut frame = [0; 2000];
+        net.tap(A).device.recv(&mut frame).unwrap();
+        types.push([frame[12], frame[13]]);
+    }
+    let lost = bridge_kind() == BridgeKind::Filtering && placement() == Placement::BrNetfilter;
+    let second = if lost { [0x81, 0] } else { [0x86, 0xdd] };
+    assert_eq!(types, [[0x86, 0xdd], second]);
+    let says = |text: &String| text.contains("keep their tag");
+    assert_eq!(status(&net).warnings.iter().any(says), lost);
 }
