@@ -168,10 +168,12 @@ fn fragments_from_a_trunk_keep_their_tag_behind_br_netfilter() {
     let deadline = Instant::now() + Duration::from_secs(3) * slowness();
     let mut types = Vec::new();
     while types.len() < large.frames.len() {
+        assert!(Instant::now() < deadline, "{types:?}");
         net.tap(A).wait(deadline);
         let mut frame = [0; 2000];
-        net.tap(A).device.recv(&mut frame).unwrap();
-        types.push([frame[12], frame[13]]);
+        if net.tap(A).device.recv(&mut frame).is_ok() {
+            types.push([frame[12], frame[13]]);
+        }
     }
     let lost = bridge_kind() == BridgeKind::Filtering && placement() == Placement::BrNetfilter;
     let second = if lost { [0x81, 0] } else { [0x86, 0xdd] };
