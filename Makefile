@@ -49,7 +49,7 @@ proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one
 	tests/proof/run.py
 
 .PHONY: proof-short
-proof-short: ## A part of the proof, on this kernel (a quarter of an hour once built)
+proof-short: ## A part of the proof, on this kernel
 	tests/proof/run.py --short
 
 # BENCH are options: `make bench BENCH="--only packets --rounds 3"`.
