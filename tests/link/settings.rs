@@ -84,7 +84,22 @@ fn sysctls_are_written() {
         let (host, _interfaces) = start().await;
         takes(&host, Setting::Frag6Timeout, [5, 60]).await;
         takes(&host, Setting::Frag6HighThresh, [8_388_608, 4_194_304]).await;
-        takes(&host, Setting::FilterVlanTagged, [1, 0]).await;
+    });
+}
+
+/// It comes with `br_netfilter`, which placement `bridge` needs not.
+#[test]
+fn what_br_netfilter_shows_is_set_where_that_is_loaded() {
+    in_namespace(async || {
+        let (host, _interfaces) = start().await;
+        let setting = Setting::FilterVlanTagged;
+        if std::fs::exists("/proc/sys/net/bridge").unwrap() {
+            takes(&host, setting, [1, 0]).await;
+        } else {
+            assert_eq!(host.get(&setting).await.unwrap(), None);
+            let error = host.set(&setting, 1).await.unwrap_err();
+            assert!(matches!(error, LinkError::Unsupported { .. }), "{error:?}");
+        }
     });
 }
 
