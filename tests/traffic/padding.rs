@@ -154,11 +154,11 @@ fn t4_first_fragment_that_ends_in_its_ah_is_dropped() {
     let usual = behind_ah(24, 1440);
     net.blocked(&pieces(&usual, 1, 16), A);
     net.blocked(&pieces(&usual, 2, 24), A);
-    net.passes_in_a_small_fragment(&pieces(&usual, 3, 56), A);
+    net.passes(&pieces(&usual, 3, 56), A);
     net.passes(&pieces(&usual, 4, 1440), A);
     let long = behind_ah(1016, 1440);
     net.blocked(&pieces(&long, 5, 1016), A);
-    net.passes_in_a_small_fragment(&pieces(&long, 6, 1040), A);
+    net.passes(&pieces(&long, 6, 1040), A);
     // One that is whole in itself waits for no others.
     net.passes_in_a_small_fragment(&pieces(&behind_ah(24, 8), 7, 32), A);
 }
