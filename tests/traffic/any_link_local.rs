@@ -2,9 +2,10 @@
 
 use std::net::Ipv6Addr;
 
+use super::counters::drops;
 use crate::support::frag::Cut;
 use crate::support::net::Net;
-use crate::support::packet::{AH, FRAGMENT, Frames, HOP_BY_HOP, Packet, UDP};
+use crate::support::packet::{AH, DEST_OPTIONS, FRAGMENT, Frames, HOP_BY_HOP, Packet, UDP};
 use crate::support::plan::plan;
 use crate::support::want::{
     ChangeExt as _, DefaultAction, LinkLocalMode, NicExt as _, bare_nic, change, nic,
@@ -113,15 +114,19 @@ fn g13_any_unowned_is_not_taken_by_what_is_no_packet() {
     };
     let mut lying = later(1, UDP);
     lying[19] += 8;
+    let mut other = later(5, DEST_OPTIONS);
+    other[14] = 0x40;
     let frames = vec![
         lying,
         later(2, HOP_BY_HOP),
         later(3, AH),
         later(4, FRAGMENT),
+        other,
     ];
     let port = A.port;
     net.dropped(&Frames { port, frames });
-    for n in 5..=8 {
+    assert_eq!(drops(&net, A).0.get("ext-header"), Some(&5));
+    for n in 6..=9 {
         net.passes(&from(A, own(n)), R);
     }
 }

@@ -1,7 +1,10 @@
 //! G3: chains of extension headers, and what hides behind them.
 
+use super::counters::drops;
 use crate::support::frag::Cut;
-use crate::support::packet::{AH, DEST_OPTIONS, ESP, FRAGMENT, Frames, HOP_BY_HOP, ICMP, Packet};
+use crate::support::packet::{
+    AH, DEST_OPTIONS, ESP, FRAGMENT, Frames, HOP_BY_HOP, ICMP, Packet, UDP,
+};
 use crate::support::plan::standard;
 use crate::support::who::{A, ALL_NODES, B, R, STRANGER};
 
@@ -223,6 +226,11 @@ fn g3_first_fragment_too_short_for_the_upper_header_is_dropped() {
         port: A.port,
         frames: vec![short],
     });
+    // In no fragment, half of UDP's; without options it is tracking that makes no sense of it.
+    let half = A.to(STRANGER).upper(UDP, &[0, 1, 0, 2]);
+    net.dropped(&half);
+    net.dropped(&half.padded(DEST_OPTIONS));
+    assert_eq!(drops(&net, A).0.get("ext-header"), Some(&3));
     let empty = ping().piece(&cut, (ICMP, 0, true), &[]);
     net.dropped(&Frames {
         port: A.port,

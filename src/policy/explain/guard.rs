@@ -420,7 +420,6 @@ pub(super) const OFF_8_OCTETS: &str =
 fn headers(packet: &Packet<'_>) -> Outcome<()> {
     let hides = |text: &str| Err(Denial::new(Reason::ExtHeader, "G3", text));
     first_fragment(packet).or_else(hides)?;
-    let fragment = packet.fragment.map(|fragment| fragment.next);
     let Some(routing) = packet.header(ROUTING) else {
         return Ok(());
     };
@@ -433,11 +432,6 @@ fn headers(packet: &Packet<'_>) -> Outcome<()> {
     }
     if let HOP_BY_HOP | ROUTING | DESTINATION = routing.next {
         return hides("behind the routing header is another header that could hide a second one");
-    }
-    if let (FRAGMENT, Some(HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)) =
-        (routing.next, fragment)
-    {
-        return hides("behind the routing and fragment headers could hide a second one");
     }
     Ok(())
 }
