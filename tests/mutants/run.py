@@ -166,7 +166,7 @@ def main():
         place = (family, chain, index)
         reason, companions = excused.get(place, ([], []))
         tests = list(dict.fromkeys(sum((covered.get(one, []) for one in [place, *companions]), [])))
-        if chain.startswith('drop_'):
+        if chain.startswith(('drop_', 'blame', 'charge')):
             # What is dropped is dropped without most of these rules; who counts is the first to ask.
             tests = sorted(tests, key=lambda test: '::counters::' not in test)
         failed = suite.noticed([place, *companions], tests)
