@@ -1,5 +1,7 @@
 //! T3 and T4: router advertisements, redirects and Neighbor Discovery that a guest receives.
 
+use super::counters::drops;
+use crate::support::bridge_kind::{BridgeKind, bridge_kind};
 use crate::support::nd::{OVERRIDE, SOLICITED, source_option, target_option};
 use crate::support::packet::Packet;
 use crate::support::plan::{plan, standard};
@@ -178,6 +180,32 @@ fn t4_discovery_in_fragments_is_dropped_whatever_port_it_enters_by() {
         let mut backwards = good.cut(id + 10, &[16]);
         backwards.frames.reverse();
         net.dropped(&backwards);
+    }
+}
+
+/// A VLAN-filtering bridge takes the tag off after the guard has looked; any other drops what has
+/// one at the guest, so the reasons are what tells.
+#[test]
+fn t4_fragments_are_looked_at_behind_a_tag() {
+    let mut net = standard().start();
+    let on_a_trunk = |packet: Packet| match bridge_kind() {
+        BridgeKind::Filtering => packet,
+        BridgeKind::Plain | BridgeKind::Snooping => packet.tagged(0x8100, 10),
+    };
+    let large = R.to(A.ip).src(STRANGER).echo(128, 1, 2000);
+    let behind_options = R.asks_for(A.ip).padded(60).padded(60);
+    for (pieces, reason) in [
+        (on_a_trunk(R.asks_for(A.ip)).cut(1, &[8]), "nd-malformed"),
+        (on_a_trunk(behind_options).cut(2, &[8]), "ext-header"),
+        (on_a_trunk(large).cut(3, &[1440]), ""),
+    ] {
+        let before = drops(&net, A).1;
+        net.arrivals(&pieces);
+        let after = drops(&net, A).1;
+        for counted in ["nd-malformed", "ext-header"] {
+            let more = after.get(counted).unwrap_or(&0) - before.get(counted).unwrap_or(&0);
+            assert_eq!(more, u64::from(counted == reason), "{counted} {pieces:?}");
+        }
     }
 }
 

@@ -90,12 +90,7 @@ fn g14_fragments_with_options_pass() {
     let mut net = standard().start();
     for (id, size, length) in [(1, 2000, 1440), (2, 1200, 72)] {
         let large = A.to(STRANGER).echo(128, 1, size).padded(DEST_OPTIONS);
-        let cut = Cut {
-            before: 0,
-            id,
-            lengths: &[length],
-        };
-        let pieces = large.cut_as(&cut);
+        let pieces = large.cut(id, &[length]);
         if length > 1280 {
             net.passes(&pieces, R);
         } else {
@@ -143,14 +138,7 @@ fn t4_first_fragment_that_ends_in_its_ah_is_dropped() {
         let packet = R.to(A.ip).src(STRANGER);
         packet.upper(ESP, &vec![7; payload]).header(AH, &ah)
     };
-    let pieces = |packet: &Packet, id, length| {
-        let cut = Cut {
-            before: 0,
-            id,
-            lengths: &[length],
-        };
-        packet.cut_as(&cut)
-    };
+    let pieces = |packet: &Packet, id, length| packet.cut(id, &[length]);
     let usual = behind_ah(24, 1440);
     net.blocked(&pieces(&usual, 1, 16), A);
     net.blocked(&pieces(&usual, 2, 24), A);
@@ -191,4 +179,6 @@ fn g3_fragment_without_an_ipv6_header_is_dropped() {
         frames[0][14] = version;
         net.dropped(&Frames { port, frames });
     }
+    // Reassembly would keep them, so that they arrive nowhere is no proof.
+    assert_eq!(drops(&net, A).0.get("ext-header"), Some(&3));
 }

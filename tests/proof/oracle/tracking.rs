@@ -34,6 +34,7 @@ pub(super) enum State {
 
 /// The state of a whole packet. A broken one belongs to no flow, whatever is known.
 pub(super) fn state(packet: &Look, flow: FlowState) -> State {
+    // Multicast router discovery: kernels differ.
     if matches!(packet.icmp_type(), Some(151..=153)) {
         return State::Untracked;
     }
@@ -144,7 +145,7 @@ fn sound_udp(packet: &Look, octets: &[u8]) -> bool {
 /// untracked.
 fn icmpv6(octets: &[u8]) -> First {
     match octets[0] {
-        130..=136 | 143 | 151 => First::Untracked,
+        130..=136 | 143 => First::Untracked,
         128 | 139 => First::New,
         _ => First::Invalid,
     }

@@ -63,7 +63,7 @@ fn icmpv6() {
     for kind in 0..=255 {
         let wanted = match kind {
             128 | 139 => New,
-            130..=136 | 143 | 151 => Untracked,
+            130..=136 | 143 => Untracked,
             _ => Invalid,
         };
         assert_eq!(with(kind), wanted, "{kind}");
