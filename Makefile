@@ -45,8 +45,8 @@ faults: setup ## Kill, starve and confuse the agent while packets flow (2 minute
 		tests/run.sh cargo test --offline --features failpoints --test faults -- --nocapture
 
 .PHONY: proof
-proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one table (hours)
-	tests/proof/run.py
+proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one table (hours; ONLY=rows)
+	tests/proof/run.py --only '$(ONLY)'
 
 .PHONY: proof-short
 proof-short: ## A part of the proof, on this kernel
