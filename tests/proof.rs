@@ -31,6 +31,7 @@ mod proof {
     mod agree;
     mod cut;
     pub(crate) mod frames;
+    mod host_port;
     mod kernel;
     mod label;
     mod model;

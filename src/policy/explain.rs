@@ -188,6 +188,9 @@ impl Course<'_> {
     }
 
     fn delivered(&mut self) -> Result<End, Denial> {
+        if self.question.br_netfilter && self.question.origin == Origin::Host {
+            return self.of_host_unjudged();
+        }
         if self.question.origin == Origin::Uplink {
             for (i, octets) in self.question.frames.iter().enumerate() {
                 self.trace.frame = i;
@@ -214,15 +217,26 @@ impl Course<'_> {
         let packet = Packet::of(&octets);
         let delivered = self.delivery(&head, packet.as_ref().ok())?;
         let packet = packet.map_err(|why| Denial::new(Reason::Invalid, "S1", why))?;
-        let unseen = self.question.br_netfilter && self.question.origin == Origin::Host;
-        if unseen && delivered == Delivered::ToGroups {
-            let text = "from the host itself, whose packets no group judges in this placement";
-            return Ok(End::Allowed(Allowed::by("S6", text)));
-        }
         match delivered {
             Delivered::Unjudged => Ok(unjudged()),
             Delivered::ToGroups => self.groups().delivered(&packet).map(End::Allowed),
         }
+    }
+
+    /// Placement `br_netfilter` sees nothing of what the host sends but at the guests' ports, frame
+    /// by frame: nothing is joined, tracked or judged by groups.
+    fn of_host_unjudged(&mut self) -> Result<End, Denial> {
+        for (i, octets) in self.question.frames.iter().enumerate() {
+            self.trace.frame = i;
+            let Some(frame) = Frame::of(octets) else {
+                return Err(Denial::by_host("T2", "the Ethernet header is cut off"));
+            };
+            let packet = Some(frame.payload).filter(|_| frame.ether_type == IPV6);
+            let packet = packet.and_then(|octets| Packet::of(octets).ok());
+            self.delivery(&frame, packet.as_ref())?;
+        }
+        let text = "from the host itself, whose packets no group judges in this placement";
+        Ok(End::Allowed(Allowed::by("S6", text)))
     }
 
     fn delivery(

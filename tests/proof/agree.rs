@@ -15,9 +15,6 @@ use super::random::runner;
 /// How many datagrams each world gets.
 const EACH: u32 = 100;
 
-/// The kernel's `br_netfilter` asks more of hop-by-hop options than the policy does.
-const BR_NETFILTER: bool = false;
-
 /// How many datagrams are compared: `SGAGENT_PROOF_AGREE`.
 fn wanted() -> u32 {
     let given = std::env::var("SGAGENT_PROOF_AGREE").ok();
@@ -27,11 +24,15 @@ fn wanted() -> u32 {
 /// What both say of a datagram, where they disagree.
 fn differ(world: &World, model: &Model, datagram: &Datagram, flow: FlowState) -> Option<String> {
     let first_come = world.first_come(&model.desired);
+    let unseen = datagram.may_be_of_host();
+    let origin = if unseen { Origin::Host } else { Origin::Uplink };
     let course = Course {
         nic: datagram.nic,
         direction: datagram.direction,
-        origin: Origin::Uplink,
+        origin,
         flow,
+        // It asks more of hop-by-hop options than the policy does, but not of the host's.
+        br_netfilter: unseen,
     };
     let said = model.explain(&datagram.frames, course);
     let rows = violated(&Question {
@@ -40,7 +41,7 @@ fn differ(world: &World, model: &Model, datagram: &Datagram, flow: FlowState) ->
         interface: &world.nics[datagram.nic].id.parse().unwrap(),
         nic: &world.id(datagram.nic),
         direction: datagram.direction,
-        from_host: false,
+        unseen,
         frames: &datagram.frames,
         flow: match flow {
             FlowState::None => oracle::FlowState::None,
@@ -64,7 +65,7 @@ fn evaluator_and_oracle_agree() {
     let (mut count, mut mismatches) = (0, 0);
     while count < wanted() {
         let world = world().new_tree(&mut random).unwrap().current();
-        let mut model = Model::new(&world, BR_NETFILTER);
+        let mut model = Model::new(&world);
         model.learn(&world.first_come(&model.desired));
         for _ in 0..EACH {
             let (recipe, flow) = (recipe(), flow()).new_tree(&mut random).unwrap().current();

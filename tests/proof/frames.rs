@@ -15,16 +15,19 @@ use sgagent::policy::packets;
 
 pub(crate) use world::{MACHINES, World, world};
 
+use super::label::fragment_id;
 use message::Kind;
 use mutation::Mutation;
 use scene::Scene;
 
-/// One datagram, sent by a NIC, or to be delivered to it from the uplink.
+/// One datagram, sent by a NIC, or to be delivered to it.
 #[derive(Clone)]
 pub(crate) struct Datagram {
     /// Its position in [`World::nics`].
     pub nic: usize,
     pub direction: Direction,
+    /// If it is to be delivered: the host, and not the uplink, is to send it where it can.
+    pub by_host: bool,
     /// One Ethernet frame, or its fragments. The flow label is zero.
     pub frames: Vec<Vec<u8>>,
     /// How it came about; for people.
@@ -40,6 +43,12 @@ impl Datagram {
             ..self.clone()
         };
         packets(&self.frames).into_iter().map(part).collect()
+    }
+
+    /// Whether the host can be who sends it: T4 is about fragments that enter by a port.
+    pub(crate) fn may_be_of_host(&self) -> bool {
+        let whole = self.frames.len() == 1 && fragment_id(&self.frames[0]).is_none();
+        self.by_host && whole && self.direction == Direction::Ingress
     }
 }
 
@@ -82,6 +91,7 @@ impl Recipe {
         Datagram {
             nic,
             direction,
+            by_host: self.choices.last().is_some_and(|last| last % 5 == 4),
             frames: draft.frames(),
             story: format!("{:?} {:?}", self.kind, self.mutations),
         }

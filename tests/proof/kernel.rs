@@ -1,6 +1,7 @@
 //! What the evaluator says is what the kernel does: random datagrams are sent into a real
-//! bridge with the real agent's rules, at the port of a NIC or at the uplink. The bridge floods
-//! them, so each is judged once by its sender's rows and once by those of every other port.
+//! bridge with the real agent's rules, at the port of a NIC, at the uplink or by the host. The
+//! bridge floods them, so each is judged once by its sender's rows and once by those of every
+//! other port.
 //!
 //! After a flow began, replies to it and errors about it are sent from where it arrived.
 //! A case that fails shrinks; its seed is kept in tests/proof.proptest-regressions.
@@ -17,6 +18,7 @@ use sgagent::pb;
 use sgagent::policy::{Explanation, FlowState, Origin, Verdict};
 
 use super::frames::{Datagram, MACHINES, Recipe, World, recipe, world};
+use super::host_port::HostPort;
 use super::label::{fragment_id, label, labelled};
 use super::model::{Course, Model};
 use super::random::runner;
@@ -50,10 +52,21 @@ fn more(count: &Cell<u32>, by: u32) {
     count.set(count.get() + by);
 }
 
+/// Where a datagram enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    /// The port of a NIC, by its position.
+    Nic(usize),
+    Uplink,
+    /// The host itself.
+    Host,
+}
+
 /// A world in a real kernel.
 struct Bench<'a> {
     net: Net,
     model: Model,
+    host: HostPort,
     world: &'a World,
     tally: &'a Tally,
     sent: u32,
@@ -83,10 +96,10 @@ impl<'a> Bench<'a> {
         let mut net = plan.start();
         net.namespace.sysctl("net/ipv6/auto_flowlabels", "0");
         net.apply(request(world));
-        let br_netfilter = placement() == Placement::BrNetfilter;
         Self {
+            host: HostPort::of(&net),
             net,
-            model: Model::new(world, br_netfilter),
+            model: Model::new(world),
             world,
             tally,
             sent: 0,
@@ -98,8 +111,9 @@ impl<'a> Bench<'a> {
     /// should.
     fn datagram(&mut self, datagram: &Datagram) -> Result<(), String> {
         let from = match datagram.direction {
-            Direction::Egress => Some(datagram.nic),
-            Direction::Ingress => None,
+            Direction::Egress => Entrance::Nic(datagram.nic),
+            Direction::Ingress if is_of_host(datagram) => Entrance::Host,
+            Direction::Ingress => Entrance::Uplink,
         };
         if !can_be_sent(&datagram.frames) {
             return Ok(());
@@ -113,6 +127,10 @@ impl<'a> Bench<'a> {
             return Ok(());
         };
         let to = MACHINES.iter().position(|machine| machine.port == to);
+        let to = to.map_or(Entrance::Uplink, Entrance::Nic);
+        if from == Entrance::Host {
+            return Ok(()); // nothing tracks it
+        }
         let [frame] = datagram.frames.as_slice() else {
             return Ok(());
         };
@@ -122,10 +140,10 @@ impl<'a> Bench<'a> {
             let why = |why| format!("{datagram:?}\nits reply: {why}");
             self.compare(to, &[reply], FlowState::Established)
                 .map_err(why)?;
-            if from.is_some() {
+            if from != Entrance::Uplink {
                 let error = error_about(frame);
                 let why = |why| format!("{datagram:?}\nan error about it: {why}");
-                self.compare(None, &[error], FlowState::Related)
+                self.compare(Entrance::Uplink, &[error], FlowState::Related)
                     .map_err(why)?;
             }
         }
@@ -146,7 +164,7 @@ impl<'a> Bench<'a> {
     /// The ports where it comes out.
     fn compare(
         &mut self,
-        from: Option<usize>,
+        from: Entrance,
         frames: &[Vec<u8>],
         flow: FlowState,
     ) -> Result<Vec<String>, String> {
@@ -154,9 +172,16 @@ impl<'a> Bench<'a> {
         let frames = labelled(frames, self.sent);
         let (expected, why) = self.expected(from, &frames, flow);
         self.net.drain();
-        let sender = from.map_or(R, |nic| MACHINES[nic]);
+        let sender = match from {
+            Entrance::Nic(nic) => MACHINES[nic],
+            Entrance::Uplink => R,
+            Entrance::Host => HOST,
+        };
         for frame in &frames {
-            self.net.tap(sender).send(frame);
+            match from {
+                Entrance::Host => self.host.send(frame),
+                Entrance::Nic(_) | Entrance::Uplink => self.net.tap(sender).send(frame),
+            }
         }
         let arrived = self.arrived(sender, &frames, &expected);
         // Its own tracking loses these (`nf_br_ip6_fragment`).
@@ -180,18 +205,24 @@ impl<'a> Bench<'a> {
     /// Where the evaluator says that it comes out, and why.
     fn expected(
         &mut self,
-        from: Option<usize>,
+        from: Entrance,
         frames: &[Vec<u8>],
         flow: FlowState,
     ) -> (BTreeSet<String>, String) {
         let mut why = String::new();
         let (mut ports, mut passed) = (BTreeSet::new(), !stays(&frames[0]));
-        if let Some(nic) = from {
+        if from == Entrance::Host {
+            // The bridge floods all but what is to itself.
+            passed = frames[0][..6] != HOST.mac;
+            ports.extend(passed.then(|| R.port.to_owned()));
+        }
+        if let Entrance::Nic(nic) = from {
             let course = Course {
                 nic,
                 direction: Direction::Egress,
                 origin: Origin::Uplink,
                 flow,
+                br_netfilter: placement() == Placement::BrNetfilter,
             };
             let said = self.model.explain(frames, course);
             why.push_str(&in_words("out", &said));
@@ -201,13 +232,18 @@ impl<'a> Bench<'a> {
             }
             self.model.learned = said.learned;
         }
-        let origin = from.map_or(Origin::Uplink, |_| Origin::Nic);
-        for nic in (0..self.world.nics.len()).filter(|nic| Some(*nic) != from) {
+        let origin = match from {
+            Entrance::Nic(_) => Origin::Nic,
+            Entrance::Uplink => Origin::Uplink,
+            Entrance::Host => Origin::Host,
+        };
+        for nic in (0..self.world.nics.len()).filter(|nic| Entrance::Nic(*nic) != from) {
             let course = Course {
                 nic,
                 direction: Direction::Ingress,
                 origin,
                 flow,
+                br_netfilter: placement() == Placement::BrNetfilter,
             };
             let said = self.model.explain(frames, course);
             let port = MACHINES[nic].port;
@@ -251,6 +287,12 @@ impl<'a> Bench<'a> {
         }
         arrived
     }
+}
+
+/// Whether the host sends it, as whoever writes to the bridge itself does (a DHCPv6 relay, say).
+/// In placement `bridge` such a frame has no state, not even that of a packet of no flow.
+fn is_of_host(datagram: &Datagram) -> bool {
+    datagram.may_be_of_host() && placement() == Placement::BrNetfilter
 }
 
 fn in_words(port: &str, said: &Explanation) -> String {

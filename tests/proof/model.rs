@@ -18,7 +18,6 @@ pub(crate) struct Model {
     interfaces: Vec<IfName>,
     numbers: Vec<NicNumber>,
     pub learned: Learned,
-    br_netfilter: bool,
 }
 
 /// What is asked of a datagram beside its frames.
@@ -29,10 +28,11 @@ pub(crate) struct Course {
     pub direction: Direction,
     pub origin: Origin,
     pub flow: FlowState,
+    pub br_netfilter: bool,
 }
 
 impl Model {
-    pub(crate) fn new(world: &World, br_netfilter: bool) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         let (desired, host) = (world.desired(), Arc::new(world.host()));
         let compiled = compile(&desired, &host, &mut Numbering::default());
         let ruleset = compiled.ruleset;
@@ -52,7 +52,6 @@ impl Model {
             host,
             ruleset,
             learned: Learned::default(),
-            br_netfilter,
         }
     }
 
@@ -77,7 +76,7 @@ impl Model {
             frames,
             flow: course.flow,
             learned: &self.learned,
-            br_netfilter: self.br_netfilter,
+            br_netfilter: course.br_netfilter,
             checksums: true,
         };
         self.explainer.explain(&question).unwrap()

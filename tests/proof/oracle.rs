@@ -75,9 +75,9 @@ pub(crate) struct Question<'a> {
     pub nic: &'a NicId,
     /// Egress: the NIC sent it. Ingress: it entered by an uplink, or came from the host.
     pub direction: Direction,
-    /// With ingress: it came from the host. No row asks.
-    #[expect(dead_code, reason = "no row asks; who compares is asked")]
-    pub from_host: bool,
+    /// With ingress: it came from the host, in placement `br_netfilter`, which shows the groups
+    /// nothing of the kind (S6).
+    pub unseen: bool,
     /// One Ethernet frame, or all the fragments of one datagram in the order sent.
     pub frames: &'a [Vec<u8>],
     pub flow: FlowState,
@@ -120,6 +120,8 @@ pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
         }
         match frame::Look::at(&frame) {
             Some(packet) => packets.push(packet),
+            // For whoever it is for to ignore: nothing looks at it.
+            None if question.unseen => {}
             None => {
                 rows.insert("malformed");
             }
@@ -129,7 +131,7 @@ pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
     for packet in packets.iter().chain(&whole) {
         rows.extend(guarded(question, packet));
     }
-    if let Some(whole) = whole {
+    if let Some(whole) = whole.filter(|_| !question.unseen) {
         rows.extend(groups::of_packet(question, &whole));
     }
     rows

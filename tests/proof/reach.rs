@@ -35,7 +35,7 @@ fn random_datagrams_reach_every_row_alone_and_what_passes() {
                 interface: &world.nics[datagram.nic].id.parse().unwrap(),
                 nic: &nic,
                 direction: datagram.direction,
-                from_host: false,
+                unseen: false,
                 frames: &datagram.frames,
                 flow: FlowState::None,
                 first_come: &first_come,

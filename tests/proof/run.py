@@ -31,7 +31,7 @@ MACHINES = [
 ]
 
 FULL = {'agree': 1_000_000, 'packets': 100_000, 'cuts': 100, 'kills': 200, 'applies': 1000, 'fuzz': 600,
-        'vm': 5_000}
+        'vm': 2_000}
 SHORT = {'agree': 20_000, 'packets': 20_000, 'cuts': 10, 'kills': 20, 'applies': 50, 'fuzz': 60, 'vm': 0}
 
 # What a step prints about itself, and the words for the sums of its numbers.

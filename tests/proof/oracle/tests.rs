@@ -54,7 +54,7 @@ impl Asked<'_> {
             interface: &A.port.parse().unwrap(),
             nic: &A.port.parse().unwrap(),
             direction: self.direction,
-            from_host: false,
+            unseen: false,
             frames,
             flow: self.flow,
             first_come: &self.first_come,
