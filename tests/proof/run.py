@@ -24,10 +24,13 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TARGET = ROOT / os.environ.get('CARGO_TARGET_DIR', 'target')
 LOGS = TARGET / 'proof'
-# Debian's kernel, the placement, the kind of bridge.
+# Debian's kernel, the placement, the kind of bridge. 6.1, 6.12, and the newest there is.
 MACHINES = [
-    *itertools.product(['linux-image-amd64', 'linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['plain']),
-    *itertools.product(['linux-image-6.12-amd64'], ['bridge', 'br_netfilter'], ['snooping', 'filtering']),
+    *itertools.product(['linux-image-amd64', 'linux-image-6.12-amd64', 'linux-image-amd64/trixie-backports'],
+                       ['bridge', 'br_netfilter'], ['plain']),
+    ('linux-image-6.12-amd64', 'bridge', 'filtering'),
+    ('linux-image-6.12-amd64', 'br_netfilter', 'filtering'),
+    ('linux-image-6.12-amd64', 'bridge', 'snooping'),
 ]
 
 FULL = {'agree': 1_000_000, 'packets': 100_000, 'cuts': 100, 'kills': 200, 'applies': 1000, 'fuzz': 600,

@@ -4,8 +4,9 @@
 #     tests/vm/test.sh [PLACEMENT] [FILTER..]    PLACEMENT: bridge (default) or br_netfilter
 #     tests/vm/test.sh PLACEMENT --proof         only the comparison of the model with the kernel
 #
-# The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set), kept under
-# target/kernels. The log is beside it. SGAGENT_TEST_BRIDGE is the kind of bridge: plain (default),
+# The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set; with its suite where that
+# is another one: linux-image-amd64/trixie-backports), kept under target/kernels. The log is beside
+# it. SGAGENT_TEST_BRIDGE is the kind of bridge: plain (default),
 # snooping or filtering (tests/support/bridge_kind.rs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,10 +16,10 @@ placement=${1:-bridge}
 package=${SGAGENT_VM_KERNEL:-linux-image-amd64}
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
-readonly kind=${SGAGENT_TEST_BRIDGE:-plain}
-readonly kernel=$target/kernels/$package log=$target/kernels/$package-$placement-$kind.log
+readonly kind=${SGAGENT_TEST_BRIDGE:-plain} name=${package//\//-}
+readonly kernel=$target/kernels/$name log=$target/kernels/$name-$placement-$kind.log
 
-[[ -d $kernel/boot ]] || tests/vm/run --fetch "$package" "$kernel"
+[[ -d $kernel/lib/modules ]] || tests/vm/run --fetch "$package" "$kernel"
 
 # Optimised a little: every instruction counts.
 readonly build=(cargo test --profile vm --no-run --test traffic --test link --test proof)
