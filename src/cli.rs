@@ -8,6 +8,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    access::{Client, TlsFiles},
     config::{Config, ConfigError, LogFormat, Placement},
     model::{BridgeConfig, IfPattern},
 };
@@ -49,9 +50,17 @@ pub struct Options {
     /// The unix socket to listen on.
     #[arg(long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
-    /// A TCP address to listen on besides, without encryption. May be repeated.
+    /// A TCP address to listen on besides, with mutual TLS. May be repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp_listen: Vec<SocketAddr>,
+    /// The files for that: `certificate=FILE,key=FILE,client-ca=FILE[,client-crl=FILE]`, the last
+    /// as often as needed.
+    #[arg(long, value_name = "KEY=FILE,..", value_parser = tls)]
+    tls: Option<TlsFiles>,
+    /// Who may call besides root: `san=NAME,role=push`, or `user=` or `group=` and `role=inspect`.
+    /// May be repeated.
+    #[arg(long, value_name = "KEY=VALUE,..", value_parser = client)]
+    client: Vec<Client>,
     /// Where what was acknowledged is kept.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -94,6 +103,8 @@ impl Options {
             config: _,
             unix_socket,
             tcp_listen,
+            tls,
+            client,
             state_dir,
             placement,
             nft,
@@ -106,6 +117,8 @@ impl Options {
         let mut table = toml::Table::new();
         put(&mut table, "unix_socket", unix_socket.as_ref())?;
         put(&mut table, "tcp_listen", some(tcp_listen))?;
+        put(&mut table, "tls", tls.as_ref())?;
+        put(&mut table, "clients", some(client))?;
         put(&mut table, "state_dir", state_dir.as_ref())?;
         put(&mut table, "placement", placement.as_ref())?;
         put(&mut table, "nft", nft.as_ref())?;
@@ -143,9 +156,7 @@ fn bridge(text: &str) -> Result<BridgeConfig, String> {
     let mut name = None;
     let (mut uplinks, mut routers, mut dhcpv6_servers) = (Vec::new(), Vec::new(), Vec::new());
     for word in text.split(',') {
-        let (key, value) = word
-            .split_once('=')
-            .ok_or(format!("{word:?} is not KEY=VALUE"))?;
+        let (key, value) = key_value(word)?;
         let pattern = || {
             value
                 .parse::<IfPattern>()
@@ -177,6 +188,43 @@ fn bridge(text: &str) -> Result<BridgeConfig, String> {
     })
 }
 
+fn tls(text: &str) -> Result<TlsFiles, String> {
+    let mut files = TlsFiles::default();
+    for word in text.split(',') {
+        let (key, file) = key_value(word)?;
+        match key {
+            "certificate" => files.certificate = file.into(),
+            "key" => files.key = file.into(),
+            "client-ca" => files.client_ca = file.into(),
+            "client-crl" => files.client_crls.push(file.into()),
+            _ => {
+                return Err(format!(
+                    "{key:?} is none of certificate, key, client-ca, client-crl"
+                ));
+            }
+        }
+    }
+    match files.missing() {
+        Some(key) => Err(format!("the {} is missing", key.replace('_', "-"))),
+        None => Ok(files),
+    }
+}
+
+fn client(text: &str) -> Result<Client, String> {
+    let mut entry = toml::Table::new();
+    for word in text.split(',') {
+        let (key, value) = key_value(word)?;
+        entry.insert(key.to_owned(), value.into());
+    }
+    let client: Result<Client, _> = entry.try_into();
+    client.map_err(|error: toml::de::Error| error.message().to_owned())
+}
+
+fn key_value(word: &str) -> Result<(&str, &str), String> {
+    word.split_once('=')
+        .ok_or(format!("{word:?} is not KEY=VALUE"))
+}
+
 fn limit(text: &str) -> Result<(String, i64), String> {
     let (key, value) = text
         .split_once('=')
@@ -204,6 +252,9 @@ mod tests {
         let set = options(&[
             "--unix-socket=/x/s",
             "--tcp-listen=[::1]:1",
+            "--tls=certificate=/c,key=/k,client-ca=/a,client-crl=/r,client-crl=/s",
+            "--client=san=mgmt.example,role=push",
+            "--client=group=ops,role=inspect",
             "--state-dir=/x",
             "--placement=auto",
             "--nft=n",
@@ -222,6 +273,8 @@ mod tests {
         assert_eq!(config.limits.nics, 7);
         assert_eq!(config.bridges[0].name.to_string(), "br0");
         assert_eq!(config.bridges[0].routers.len(), 1);
+        assert_eq!(config.tls.client_crls.len(), 2);
+        assert_eq!(config.clients.len(), 2);
     }
 
     #[test]
@@ -230,6 +283,10 @@ mod tests {
             "--bridge=uplink=eth0",
             "--bridge=name=br0,x=y",
             "--limit=nics",
+            "--tls=certificate=/c,key=/k",
+            "--tls=ca=/c",
+            "--client=user=ada",
+            "--client=user=ada,san=b,role=push",
         ] {
             assert!(
                 Cli::try_parse_from(["sgagent", "run", flag]).is_err(),

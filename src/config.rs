@@ -6,11 +6,13 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::{Access, Client, Crowding, TlsFiles, Who},
     agent::HostPolicy,
     dataplane::nft::{self, Parameters},
     model::{BridgeConfig, IfPattern, Limits, is_link_local},
@@ -73,8 +75,12 @@ pub enum LogFormat {
 pub struct Config {
     /// The unix socket to listen on.
     pub unix_socket: PathBuf,
-    /// TCP addresses to listen on besides.
+    /// TCP addresses to listen on besides, with mutual TLS.
     pub tcp_listen: Vec<SocketAddr>,
+    /// What is shown to TCP clients, and what they have to show.
+    pub tls: TlsFiles,
+    /// Who may call besides root and the daemon's own user.
+    pub clients: Vec<Client>,
     /// Where what was acknowledged is kept.
     pub state_dir: PathBuf,
     /// Where the stateful stage runs.
@@ -99,6 +105,8 @@ impl Default for Config {
         Self {
             unix_socket: "/run/sgagent/sgagent.sock".into(),
             tcp_listen: Vec::new(),
+            tls: TlsFiles::default(),
+            clients: Vec::new(),
             state_dir: "/var/lib/sgagent".into(),
             placement: Placement::Auto,
             nft: "nft".to_owned(),
@@ -160,6 +168,14 @@ limits! {
     addresses_per_nic: usize = Limits::default().addresses_per_nic;
     /// Octets of one gRPC message.
     message_octets: usize = 16 << 20;
+    /// Connections of clients, of TCP and of the unix socket each.
+    connections: usize = Crowding::default().connections;
+    /// Connections of one client.
+    connections_per_client: usize = Crowding::default().connections_per_client;
+    /// Calls at the same time of one connection.
+    requests_per_connection: u32 = Crowding::default().requests_per_connection;
+    /// Seconds that a call may take until its answer begins.
+    request_seconds: u64 = Crowding::default().request.as_secs();
     /// Fragments that a NIC may send in a second (packet-policy G15).
     fragments_per_second: u32 = Parameters::default().fragments_per_second;
     /// Fragments that a NIC may send at once (G15).
@@ -233,6 +249,19 @@ impl Config {
         if self.guest_interfaces.is_empty() {
             return refuse("guest_interfaces must not be empty: every port would be open".into());
         }
+        if !self.tcp_listen.is_empty() {
+            if let Some(key) = self.tls.missing() {
+                return refuse(format!(
+                    "tls.{key} must be given: tcp_listen needs mutual TLS"
+                ));
+            }
+            let certified = |client: &Client| matches!(client.who, Who::San(_));
+            if !self.clients.iter().any(certified) {
+                return refuse(
+                    "clients: none has a `san`, so nobody may call by tcp_listen".into(),
+                );
+            }
+        }
         for (i, bridge) in self.bridges.iter().enumerate() {
             if let Some(router) = bridge
                 .routers
@@ -268,6 +297,28 @@ impl Config {
             members_per_group,
             groups_per_nic,
             addresses_per_nic,
+        }
+    }
+
+    /// Who may do what, where the daemon runs as this user.
+    pub fn access(&self, own_uid: u32) -> Access {
+        Access::new(self.clients.clone(), own_uid)
+    }
+
+    /// How many clients there may be, and what they may do at once.
+    pub fn crowding(&self) -> Crowding {
+        let LimitsConfig {
+            connections,
+            connections_per_client,
+            requests_per_connection,
+            request_seconds,
+            ..
+        } = self.limits;
+        Crowding {
+            connections,
+            connections_per_client,
+            requests_per_connection,
+            request: Duration::from_secs(request_seconds),
         }
     }
 
@@ -370,6 +421,12 @@ mod tests {
             ),
             ("[[bridges]]\nname = \"br 0\"", "br 0"),
             ("placement = \"x\"", "placement"),
+            ("tcp_listen = [\"[::]:1\"]", "tls.certificate"),
+            (
+                "tcp_listen = [\"[::]:1\"]\ntls = { certificate = \"c\", key = \"k\", client_ca = \"a\" }",
+                "clients",
+            ),
+            ("[[clients]]\nrole = \"push\"", "exactly one of"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -22,7 +22,7 @@ use crate::{
         orphans::{self, Claim},
     },
     failpoint::reach,
-    grpc::{self, Listener, ServeOptions, serve},
+    grpc::{self, Listener, ServeOptions, Tls, serve},
     link::Netlink,
     model::{
         BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind,
@@ -63,16 +63,14 @@ pub async fn run(config: Config) -> Result<()> {
         drop(ended);
     });
     reach("start-listening");
-    let mut listeners = vec![unix_listener(&config).await?];
-    for address in &config.tcp_listen {
-        warn!(%address, "listening without encryption or authorisation");
-        listeners.push(Listener::tcp(*address).await?);
-    }
+    let listeners = listeners(&config).await?;
     let options = ServeOptions {
         max_message_octets: config.limits.message_octets,
         started,
         limits: config.model_limits(),
         flow_table,
+        access: Arc::new(config.access(rustix::process::geteuid().as_raw())),
+        crowding: config.crowding(),
     };
     let asked = stop_signal()?;
     let alone = Arc::new(AtomicBool::new(false));
@@ -145,6 +143,17 @@ async fn open_store(config: &Config) -> Result<(Redb, Claim)> {
     let claim = orphans::claim(&path).await;
     let claim = claim.with_context(|| format!("lock {}", path.display()))?;
     Ok((store, claim))
+}
+
+async fn listeners(config: &Config) -> Result<Vec<Listener>> {
+    let mut listeners = vec![unix_listener(config).await?];
+    if !config.tcp_listen.is_empty() {
+        let tls = Tls::start(config.tls.clone()).context("tls")?;
+        for address in &config.tcp_listen {
+            listeners.push(Listener::tcp(*address, Arc::clone(&tls)).await?);
+        }
+    }
+    Ok(listeners)
 }
 
 async fn unix_listener(config: &Config) -> Result<Listener> {

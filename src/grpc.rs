@@ -7,10 +7,12 @@
 //! A request is refused whole, and every fault of it is named by the path of its
 //! field. In a sync the indices of a path count over all messages of the stream.
 
+mod connection;
 pub mod convert;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod health;
 mod join;
 mod listen;
@@ -19,6 +21,8 @@ mod pieces;
 mod server;
 mod service;
 mod status;
+mod tls;
 
 pub use listen::{ListenError, Listener};
 pub use server::{ServeError, ServeOptions, serve};
+pub use tls::{Tls, TlsError};

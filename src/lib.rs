@@ -1,5 +1,6 @@
 //! sgagent: makes IPv6 safe for the instances on a hypervisor host.
 
+pub mod access;
 pub mod agent;
 pub mod cli;
 pub mod config;

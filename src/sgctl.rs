@@ -26,5 +26,6 @@ pub mod fuzzing;
 mod json;
 mod render;
 mod table;
+mod tls;
 
 pub use failure::Failure;

@@ -10,6 +10,7 @@ use std::{
 
 /// Module, what of ours it may use, and crates that it must not.
 const RULES: &[(&str, &[&str], &[&str])] = &[
+    ("access", &[], IO),
     ("model", &[], IO),
     ("failpoint", &[], &["tokio", "tonic", "redb"]),
     ("ruleset", &["model"], IO),
@@ -56,13 +57,13 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "grpc",
-        &["model", "agent", "pb"],
+        &["access", "model", "agent", "pb"],
         &["nftables", "rtnetlink", "redb"],
     ),
     ("sgctl", &["pb"], &["nftables", "rtnetlink", "redb"]),
     (
         "config",
-        &["model", "agent", "dataplane"],
+        &["access", "model", "agent", "dataplane"],
         &["tonic", "nftables", "rtnetlink"],
     ),
     (
@@ -72,7 +73,7 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "cli",
-        &["config", "model"],
+        &["access", "config", "model"],
         &["tonic", "nftables", "rtnetlink"],
     ),
 ];

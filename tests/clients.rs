@@ -20,10 +20,14 @@ use tokio::{process::Command, time::timeout};
 #[expect(dead_code, reason = "shared with tests/api.rs, which uses all of it")]
 #[path = "api/fake.rs"]
 mod fake;
+#[path = "api/pki.rs"]
+mod pki;
 #[expect(dead_code, reason = "shared with tests/api.rs, which uses all of it")]
 #[path = "api/world.rs"]
 mod world;
 
+use pki::PUSHER;
+use sgagent::sgctl::client::Credentials;
 use world::{OWNER, World};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -54,15 +58,21 @@ fn text(octets: &[u8]) -> String {
 }
 
 /// Where to find the server, as grpcurl wants it said.
-fn places(world: &World) -> [Vec<String>; 2] {
+fn places(world: &mut World) -> [Vec<String>; 2] {
     let socket = world.socket.to_str().unwrap().to_owned();
     // This grpcurl takes the path for the authority, which is none (RFC 3986 §3.2).
     let unix = ["-plaintext", "-authority", "localhost", "-unix"];
     let unix = unix.map(str::to_owned).into_iter().chain([socket]);
-    [
-        unix.collect(),
-        vec!["-plaintext".to_owned(), world.tcp.to_string()],
-    ]
+    let [cacert, cert, key] = files(world);
+    let tcp = ["-cacert", &cacert, "-cert", &cert, "-key", &key];
+    let tcp = tcp.map(str::to_owned).into_iter();
+    [unix.collect(), tcp.chain([world.tcp.to_string()]).collect()]
+}
+
+/// The authority, a certificate that may push, its key.
+fn files(world: &mut World) -> [String; 3] {
+    let (Credentials { cacert, cert, key }, _) = world.pki.client(PUSHER);
+    [cacert, cert, key].map(|path| path.to_str().unwrap().to_owned())
 }
 
 /// What grpcurl says with these flags before the place and these words behind it.
@@ -89,8 +99,8 @@ async fn grpcurl_says(flags: &[&str], place: &[String], words: &[&str]) -> Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpcurl_lists_and_describes_over_both_listeners() {
-    let world = World::start().await;
-    for place in places(&world) {
+    let mut world = World::start().await;
+    for place in places(&mut world) {
         let services = grpcurl_says(&[], &place, &["list"]).await;
         for name in ["sgagent.v1.SecurityGroupAgent", "grpc.health.v1.Health"] {
             assert!(services.lines().any(|line| line == name), "{services}");
@@ -107,9 +117,9 @@ async fn grpcurl_lists_and_describes_over_both_listeners() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpcurl_calls_over_both_listeners() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let apply = json_of(OWNER);
-    for place in places(&world) {
+    for place in places(&mut world) {
         let service = "sgagent.v1.SecurityGroupAgent";
         let call = |method: &str| format!("{service}/{method}");
         let answer = grpcurl_says(&["-d", &apply], &place, &[&call("Apply")]).await;
@@ -166,13 +176,15 @@ async fn a_python_client_generated_from_the_definition_works_over_both_listeners
     )
     .await;
     assert!(generated.status.success(), "{}", text(&generated.stderr));
-    let world = World::start().await;
+    let mut world = World::start().await;
     let unix = format!("unix:{}", world.socket.display());
-    for place in [unix, world.tcp.to_string()] {
+    let tcp = files(&mut world);
+    let [cacert, cert, key] = &tcp;
+    for place in [vec![&unix], vec![&world.tcp.to_string(), cacert, cert, key]] {
         let mut command = Command::new(tool("python3"));
         command
             .arg(root().join("tests/clients/client.py"))
-            .arg(&place);
+            .args(&place);
         command
             .env("PYTHONPATH", out)
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -181,7 +193,7 @@ async fn a_python_client_generated_from_the_definition_works_over_both_listeners
         let said = text(&output.stdout);
         assert!(
             output.status.success(),
-            "{place}: {said}{}",
+            "{place:?}: {said}{}",
             text(&output.stderr)
         );
         assert_eq!(said, "applies\nlists\nsyncs\nreads refusals\nreflects\n");

@@ -22,6 +22,8 @@ struct Host {
     name: String,
     files: TempDir,
     agent: Option<Child>,
+    /// Options of the daemon besides.
+    more: Vec<String>,
 }
 
 impl Host {
@@ -32,6 +34,7 @@ impl Host {
             name,
             files: tempfile::tempdir().unwrap(),
             agent: None,
+            more: Vec::new(),
         };
         host.sh("sysctl -qw net.bridge.bridge-nf-call-ip6tables=0
              ip link set lo up
@@ -68,6 +71,7 @@ impl Host {
                 .iter()
                 .map(|b| format!("--bridge=name={b},uplink=uplink0")),
         );
+        options.extend(self.more.iter().cloned());
         options
     }
 
@@ -103,7 +107,14 @@ impl Host {
     }
 
     fn sgctl(&self, args: &[&str]) -> (bool, String) {
-        let output = Command::new(SGCTL)
+        self.sgctl_by(&[], args)
+    }
+
+    /// Behind these words, which may make it somebody else's.
+    fn sgctl_by(&self, words: &[&str], args: &[&str]) -> (bool, String) {
+        let mut line = words.iter().copied().chain([SGCTL]);
+        let output = Command::new(line.next().unwrap())
+            .args(line)
             .arg("--socket")
             .arg(self.socket())
             .args(args)
@@ -150,6 +161,56 @@ fn nic(files: &Path) -> String {
     let text = "nics: [{id: n, mac: '06:b2:00:00:04:79', interfaces: [{name: vnet0}]}]";
     std::fs::write(&file, text).unwrap();
     file.display().to_string()
+}
+
+/// `nobody` is a user of every host; a user namespace may have no other than its root.
+#[test]
+fn the_unix_socket_knows_whose_process_calls() {
+    let mut host = Host::new("who");
+    // The socket is where everybody can reach it: nothing but the agent says no.
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let open = |host: &Host| {
+        let (directory, socket) = (host.files.path().display(), host.socket());
+        host.sh(&format!(
+            "chmod 755 {directory}; chmod 666 {}",
+            socket.display()
+        ));
+    };
+    let possible = Command::new("setpriv")
+        .args([&nobody[1..], &["true"]].concat())
+        .status();
+    if !possible.unwrap().success() {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        assert!(
+            map.lines().count() == 1 && map.trim_end().ends_with(" 1"),
+            "{map}"
+        );
+        return;
+    }
+    host.start(&[]);
+    open(&host);
+    let (done, said) = host.sgctl_by(&nobody, &["nics"]);
+    assert!(!done && said.contains("PERMISSION_DENIED"), "{said}");
+    assert!(said.contains("user nobody"), "{said}");
+    host.stop();
+
+    host.more = vec!["--client=user=nobody,role=inspect".to_owned()];
+    host.start(&[]);
+    open(&host);
+    let (done, said) = host.sgctl_by(&nobody, &["nics"]);
+    assert!(done, "{said}");
+    let file = host.files.path().join("change.yaml");
+    std::fs::write(&file, "groups: [{id: g}]").unwrap();
+    let change = ["apply", file.to_str().unwrap()];
+    let (done, said) = host.sgctl_by(&nobody, &change);
+    assert!(!done && said.contains("needs the role push"), "{said}");
+    assert!(host.sgctl(&change).0, "root may");
+    host.stop();
 }
 
 #[test]

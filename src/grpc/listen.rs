@@ -1,26 +1,22 @@
 //! Where the API is listened for.
 
 use std::{
-    convert::Infallible,
     fs, io,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
-use futures::{Stream, stream};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use super::tls::Tls;
 
 /// Owner and group, nobody else.
 const SOCKET_MODE: u32 = 0o660;
 
 /// Owner only.
 const PRIVATE_MODE: u32 = 0o700;
-
-/// How long to leave a listener alone that can't accept, as when file descriptors ran
-/// out: a loop without a rest would take the processor too.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Why nobody can be listened to.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +55,8 @@ pub enum ListenError {
 pub enum Listener {
     /// On a unix socket.
     Unix(UnixListener),
-    /// On a TCP port.
-    Tcp(TcpListener),
+    /// On a TCP port, with mutual TLS.
+    Tcp(TcpListener, Arc<Tls>),
 }
 
 impl Listener {
@@ -103,21 +99,23 @@ impl Listener {
         Ok(Self::Unix(listener?))
     }
 
-    /// Listens on a TCP port.
-    pub async fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
-        let listener = TcpListener::bind(address).await;
-        listener
-            .map(Self::Tcp)
-            .map_err(|source| ListenError::Tcp { address, source })
+    /// Listens on a TCP port, for who has a certificate.
+    pub async fn tcp(address: SocketAddr, tls: Arc<Tls>) -> Result<Self, ListenError> {
+        Ok(Self::Tcp(bind(address).await?, tls))
     }
 
     /// The address of a TCP listener, with the port that the system chose.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(listener, _) => listener.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ListenError::Tcp { address, source })
 }
 
 /// Whether a socket can be put there: nothing is, or one that nobody answers on.
@@ -139,44 +137,6 @@ async fn vacant(path: &Path) -> Result<(), ListenError> {
         // Also one that can't be asked may be another process's.
         Ok(_) | Err(_) => Err(ListenError::InUse(path.to_owned())),
     }
-}
-
-/// The connections of a unix socket.
-pub(super) fn unix_connections(
-    listener: UnixListener,
-) -> impl Stream<Item = Result<UnixStream, Infallible>> {
-    stream::unfold(listener, async |listener| {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => return Some((Ok(connection), listener)),
-                Err(error) => rest(&error).await,
-            }
-        }
-    })
-}
-
-/// The connections of a TCP port.
-pub(super) fn tcp_connections(
-    listener: TcpListener,
-) -> impl Stream<Item = Result<TcpStream, Infallible>> {
-    stream::unfold(listener, async |listener| {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    // Without it small answers wait for acknowledgements; it is no
-                    // reason to refuse a connection.
-                    let _ = connection.set_nodelay(true);
-                    return Some((Ok(connection), listener));
-                }
-                Err(error) => rest(&error).await,
-            }
-        }
-    })
-}
-
-async fn rest(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a connection");
-    tokio::time::sleep(ACCEPT_REST).await;
 }
 
 #[cfg(test)]
@@ -220,9 +180,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_named() {
-        let first = Listener::tcp("[::1]:0".parse().unwrap()).await.unwrap();
-        let address = first.address().unwrap();
-        let error = Listener::tcp(address).await.unwrap_err();
+        let first = bind("[::1]:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 }

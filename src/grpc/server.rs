@@ -1,6 +1,6 @@
 //! The server: the API, health and reflection on every listener, and the limits.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future};
 use tokio::time::Instant;
@@ -14,11 +14,14 @@ use tonic::{
 use tower::util::MapResponseLayer;
 
 use super::{
+    connection::{Door, tls_connections, unix_connections},
+    gate::{Crowd, GateLayer},
     health,
-    listen::{Listener, tcp_connections, unix_connections},
+    listen::Listener,
     service::Service,
 };
 use crate::{
+    access::{Access, Crowding},
     agent::{FlowTable, Handle},
     model::Limits,
     pb::{self, security_group_agent_server::SecurityGroupAgentServer},
@@ -26,6 +29,9 @@ use crate::{
 
 /// A peer that vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The headers of a request.
+const HEADER_OCTETS: u32 = 16 << 10;
 
 /// How long calls that are under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,6 +42,10 @@ pub struct ServeOptions {
     /// The longest message that is taken, in octets. A whole sync may be as long as 64
     /// of them.
     pub max_message_octets: usize,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// How many clients there may be, and what they may do at once.
+    pub crowding: Crowding,
     /// When the agent started.
     pub started: Instant,
     /// How much of everything may be pushed; the agent's own limits.
@@ -72,6 +82,16 @@ pub async fn serve(
     health::report(&reporter, &handle.view()).await;
     let follow = health::follow(reporter.clone(), handle.views());
     let max = options.max_message_octets;
+    let crowding = options.crowding;
+    let door = || Door {
+        access: Arc::clone(&options.access),
+        crowd: Crowd::new(crowding.connections, crowding.connections_per_client),
+    };
+    let doors = Doors {
+        unix: door(),
+        tcp: door(),
+        crowding,
+    };
     let service =
         SecurityGroupAgentServer::new(Service::new(handle, options)).max_decoding_message_size(max);
     let routes = Routes::new(service)
@@ -92,7 +112,7 @@ pub async fn serve(
     .shared();
     let servers = listeners
         .into_iter()
-        .map(|listener| listen(&routes, listener, stop.clone()));
+        .map(|listener| listen(&routes, listener, &doors, stop.clone()));
     let late = stop.clone().then(|()| tokio::time::sleep(GRACE));
     tokio::select! {
         result = future::try_join_all(servers) => result.map(|_| ())?,
@@ -101,22 +121,40 @@ pub async fn serve(
     Ok(())
 }
 
+/// Where clients come in.
+struct Doors {
+    unix: Door,
+    tcp: Door,
+    crowding: Crowding,
+}
+
 async fn listen(
     routes: &Routes,
     listener: Listener,
+    doors: &Doors,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let Crowding {
+        requests_per_connection,
+        request,
+        ..
+    } = doors.crowding;
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .http2_max_header_list_size(HEADER_OCTETS)
+        .max_concurrent_streams(requests_per_connection)
+        .timeout(request)
         .layer(MapResponseLayer::new(over_limit))
+        .layer(GateLayer)
         .add_routes(routes.clone());
     match listener {
         Listener::Unix(listener) => {
-            let connections = unix_connections(listener);
+            let connections = unix_connections(listener, doors.unix.clone());
             server.serve_with_incoming_shutdown(connections, stop).await
         }
-        Listener::Tcp(listener) => {
-            let connections = tcp_connections(listener);
+        Listener::Tcp(listener, tls) => {
+            let connections = tls_connections(listener, tls, doors.tcp.clone());
             server.serve_with_incoming_shutdown(connections, stop).await
         }
     }

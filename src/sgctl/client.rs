@@ -11,7 +11,8 @@ use tonic::{
 };
 use tower::service_fn;
 
-use super::{Failure, cut};
+pub use super::tls::Credentials;
+use super::{Failure, cut, tls::Tls};
 use crate::pb::{self, security_group_agent_client::SecurityGroupAgentClient};
 
 /// How long to wait for a connection; for an answer there is no limit, for a change is
@@ -26,15 +27,15 @@ const MAX_ANSWER: usize = 512 << 20;
 pub enum Target {
     /// On a unix socket.
     Socket(PathBuf),
-    /// On a TCP port, as HOST:PORT.
-    Address(String),
+    /// On a TCP port, as HOST:PORT, with mutual TLS.
+    Address(String, Credentials),
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Socket(path) => path.display().fmt(f),
-            Self::Address(address) => address.fmt(f),
+            Self::Address(address, _) => address.fmt(f),
         }
     }
 }
@@ -65,10 +66,10 @@ impl Client {
         };
         // The name is never resolved on a unix socket; HTTP/2 wants one.
         let host = match target {
-            Target::Socket(_) => "localhost",
-            Target::Address(address) => address,
+            Target::Socket(_) => "http://localhost".to_owned(),
+            Target::Address(address, _) => format!("https://{address}"),
         };
-        let endpoint = Endpoint::from_shared(format!("http://{host}"))
+        let endpoint = Endpoint::from_shared(host)
             .map_err(|error| unreachable(deepest(&error)))?
             .connect_timeout(CONNECT);
         let channel = match target {
@@ -80,7 +81,14 @@ impl Client {
                 });
                 endpoint.connect_with_connector(connect).await
             }
-            Target::Address(_) => endpoint.connect().await,
+            Target::Address(address, credentials) => {
+                let tls = Tls::new(address, credentials).map_err(&unreachable)?;
+                let connect = service_fn(move |_| {
+                    let tls = tls.clone();
+                    async move { Ok::<_, io::Error>(TokioIo::new(tls.connect().await?)) }
+                });
+                endpoint.connect_with_connector(connect).await
+            }
         };
         let channel = channel.map_err(|error| unreachable(deepest(&error)))?;
         let api = SecurityGroupAgentClient::new(channel).max_decoding_message_size(MAX_ANSWER);

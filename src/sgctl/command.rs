@@ -13,6 +13,7 @@ use super::{
     document,
     explain::Explain,
     json, render,
+    tls::Credentials,
 };
 use crate::pb;
 
@@ -41,9 +42,18 @@ struct Global {
     /// The agent's unix socket
     #[arg(long, global = true, value_name = "PATH", env = "SGAGENT_SOCKET", default_value = SOCKET)]
     socket: PathBuf,
-    /// The agent's TCP port, instead of the socket
+    /// The agent's TCP port, instead of the socket; with --cacert, --cert and --key
     #[arg(long, global = true, value_name = "HOST:PORT")]
     address: Option<String>,
+    /// The authority that has signed the agent's certificate, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "SGAGENT_CACERT")]
+    cacert: Option<PathBuf>,
+    /// The certificate to show, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "SGAGENT_CERT")]
+    cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, global = true, value_name = "FILE", env = "SGAGENT_KEY")]
+    key: Option<PathBuf>,
     /// Print the API's messages in proto3 JSON
     #[arg(long, global = true)]
     json: bool,
@@ -125,12 +135,24 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
             Global {
                 socket,
                 address,
+                cacert,
+                cert,
+                key,
                 json,
                 color,
             },
         command,
     } = cli;
-    let target = address.map_or(Target::Socket(socket), Target::Address);
+    let target = match (address, cacert, cert, key) {
+        (Some(address), Some(cacert), Some(cert), Some(key)) => {
+            Target::Address(address, Credentials { cacert, cert, key })
+        }
+        (Some(_), ..) => {
+            let text = "--address needs --cacert, --cert and --key";
+            return Err(Failure::File(text.to_owned()));
+        }
+        (None, ..) => Target::Socket(socket),
+    };
     let mut session = Session {
         target,
         show: Show {

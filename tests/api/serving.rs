@@ -4,36 +4,14 @@ use std::time::Duration;
 
 use sgagent::pb::{self, security_group_agent_server::SERVICE_NAME};
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-use super::{
-    fake::Mood,
-    world::{Client, World},
-};
+use super::{fake::Mood, world::World};
 
 const SOON: Duration = Duration::from_secs(20);
-
-#[tokio::test]
-async fn unix_socket_and_tcp_serve_the_same() {
-    let mut world = World::owned().await;
-    let endpoint = Endpoint::from_shared(format!("http://{}", world.tcp)).unwrap();
-    let mut tcp = Client::new(endpoint.connect().await.unwrap());
-    let over_tcp = tcp
-        .list_nics(pb::ListNicsRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    let over_unix = world
-        .client
-        .list_nics(pb::ListNicsRequest::default())
-        .await
-        .unwrap();
-    assert_eq!(over_tcp, over_unix.into_inner());
-}
 
 async fn health(world: &World, service: &str) -> i32 {
     let request = HealthCheckRequest {

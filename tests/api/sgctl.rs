@@ -8,6 +8,7 @@ use sgagent::sgctl::{
 
 use super::{
     fake::Mood,
+    pki::PUSHER,
     world::{MESSAGE_OCTETS, OWNER, World},
 };
 
@@ -133,10 +134,6 @@ async fn exit_codes_tell_who_is_at_fault() {
     );
     assert!(Cli::try_parse_from(["sgctl", "none"]).is_err());
 
-    let nobody = sgctl(&world, &["--address", "[::1]:1", "nics"])
-        .await
-        .unwrap_err();
-    assert_eq!(nobody.exit_code(), 3);
     let mut out = Vec::new();
     let cli = Cli::try_parse_from(["sgctl", "--socket", "/none", "nics"]).unwrap();
     let nobody = run(cli, &mut out).await.unwrap_err();
@@ -186,4 +183,30 @@ async fn the_program_exits_with_the_documented_codes() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
         assert_eq!(output.stderr.is_empty(), code == 0, "{args:?}: {output:?}");
     }
+}
+
+#[tokio::test]
+async fn an_address_is_reached_with_a_certificate() {
+    let mut world = World::owned().await;
+    let (credentials, _) = world.pki.client(PUSHER);
+    let path = |file: &std::path::Path| file.to_str().unwrap().to_owned();
+    let (cacert, cert) = (path(&credentials.cacert), path(&credentials.cert));
+    let key = path(&credentials.key);
+    let files = ["--cacert", &cacert, "--cert", &cert, "--key", &key];
+    let nobody = sgctl(
+        &world,
+        &[&["--address", "[::1]:1", "nics"], &files[..]].concat(),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(nobody.exit_code(), 3);
+    let address = world.tcp.to_string();
+    sgctl(
+        &world,
+        &[&["--address", &address, "nics"], &files[..]].concat(),
+    )
+    .await
+    .unwrap();
+    let unnamed = sgctl(&world, &["--address", &address, "nics"]).await;
+    assert_eq!(unnamed.unwrap_err().exit_code(), 2);
 }

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use sgagent::{
+    access::{self, Access, Crowding, Role, Who},
     agent::{Agent, FlowTable, HostPolicy, Identity, Parts},
-    grpc::{Listener, ServeOptions, serve},
+    grpc::{Listener, ServeOptions, Tls, serve},
     link::Setting,
     model::{Interfaces, Limits},
     pb::{self, security_group_agent_client::SecurityGroupAgentClient},
@@ -24,7 +25,10 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::fake::{FakeDataplane, FakeHost, FakeStore, Kernel, interfaces};
+use super::{
+    fake::{FakeDataplane, FakeHost, FakeStore, Kernel, interfaces},
+    pki::{INSPECTOR, PUSHER, Pki},
+};
 
 pub(crate) type Client = SecurityGroupAgentClient<Channel>;
 
@@ -60,6 +64,8 @@ pub(crate) struct World {
     pub(crate) full: watch::Sender<bool>,
     pub(crate) socket: PathBuf,
     pub(crate) tcp: std::net::SocketAddr,
+    /// What TCP needs.
+    pub(crate) pki: Pki,
     pub(crate) served: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
     _dir: tempfile::TempDir,
@@ -78,6 +84,10 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, Crowding::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits, crowding: Crowding) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("agent.sock");
         let (dataplane, kernel) = FakeDataplane::new();
@@ -103,10 +113,17 @@ impl World {
         };
         let (agent, handle) = Agent::start(parts).await.unwrap();
         tokio::spawn(agent.run());
-        let tcp = Listener::tcp("[::1]:0".parse().unwrap()).await.unwrap();
+        let pki = Pki::in_directory(dir.path());
+        let tls = Tls::start(pki.files.clone()).unwrap();
+        let tcp = Listener::tcp("[::1]:0".parse().unwrap(), tls)
+            .await
+            .unwrap();
         let address = tcp.address().unwrap();
         let listeners = vec![Listener::unix(&socket).await.unwrap(), tcp];
-        let options = options(limits);
+        let options = ServeOptions {
+            crowding,
+            ..options(limits)
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
@@ -124,6 +141,7 @@ impl World {
             full,
             socket,
             tcp: address,
+            pki,
             served,
             stop,
             _dir: dir,
@@ -251,7 +269,18 @@ fn options(limits: Limits) -> ServeOptions {
         started: Instant::now(),
         limits,
         flow_table,
+        access: Arc::new(Access::new(clients(), nix::unistd::geteuid().as_raw())),
+        crowding: Crowding::default(),
     }
+}
+
+/// The configured clients.
+fn clients() -> Vec<access::Client> {
+    let san = |name: &str, role| access::Client {
+        who: Who::San(name.to_owned()),
+        role,
+    };
+    vec![san(PUSHER, Role::Push), san(INSPECTOR, Role::Inspect)]
 }
 
 fn policy() -> HostPolicy {

@@ -1,9 +1,10 @@
 """A management server in Python, with stubs generated from the API's definition.
 
-Usage: client.py TARGET, with the stubs on the path. Applies, syncs and lists, checks what
+Usage: client.py TARGET [CACERT CERT KEY], with the stubs on the path. Applies, syncs and lists, checks what
 comes back, and prints one line for each thing that it saw hold.
 """
 
+import pathlib
 import sys
 
 import grpc
@@ -15,6 +16,16 @@ from grpc_status import rpc_status
 
 from sgagent.v1 import sgagent_pb2 as pb
 from sgagent.v1 import sgagent_pb2_grpc
+
+
+def connect(target, *files):
+    """A channel: with an authority, a certificate and its key, over TLS."""
+    if files:
+        cacert, cert, key = (pathlib.Path(file).read_bytes() for file in files)
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(cacert, key, cert))
+    # On a unix socket this library would send the path, percent-encoded, as the authority,
+    # which the HTTP/2 layer of the agent does not take for one.
+    return grpc.insecure_channel(target, [("grpc.default_authority", "localhost")])
 
 
 def nic(name, number, **fields):
@@ -129,10 +140,7 @@ def reflects(channel):
 
 
 def main():
-    # On a unix socket this library would send the path, percent-encoded, as the authority,
-    # which the HTTP/2 layer of the agent does not take for one.
-    options = [("grpc.default_authority", "localhost")]
-    with grpc.insecure_channel(sys.argv[1], options) as channel:
+    with connect(*sys.argv[1:]) as channel:
         api = sgagent_pb2_grpc.SecurityGroupAgentStub(channel)
         api.Sync(iter([pb.SyncRequest(complete=True)]))
         applies(api)
