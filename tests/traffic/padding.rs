@@ -81,7 +81,9 @@ fn g14_message_in_the_padding_is_none() {
 fn g14_type_in_the_padding_alone_is_none() {
     let mut net = standard().start();
     net.dropped(&A.to(STRANGER).ping().length(0));
-    assert_eq!(drops(&net, A).0.get("icmpv6-type"), Some(&1));
+    let (of_nic, total) = drops(&net, A);
+    assert_eq!(of_nic.get("icmpv6-type"), Some(&1));
+    assert_eq!(total.get("icmpv6-type"), Some(&1));
 }
 
 /// With the options of a size that somebody uses, and all that has to be there.
