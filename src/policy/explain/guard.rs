@@ -290,6 +290,9 @@ impl Guard<'_, '_> {
 
     fn advertisement(&mut self, frame: &Frame<'_>, packet: &Packet<'_>, data: &[u8]) -> Outcome {
         self.well_formed(packet, data)?;
+        if packet.length < 24 {
+            return Err(spoof("G9", "a neighbour advertisement without a target"));
+        }
         self.target(data)?;
         match self.option(packet, data, 24, 2) {
             NdOption::None | NdOption::Own => self.own_source(frame, packet),
