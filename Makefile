@@ -28,6 +28,12 @@ test-vm: ## Run the kernel's tests on a stock Debian kernel, emulated (slow; PLA
 	tests/setup.sh --vm
 	tests/vm/test.sh $(PLACEMENT)
 
+# In the same machine, under systemd.
+.PHONY: test-systemd
+test-systemd: ## Run the packaged unit under systemd, in an emulated machine
+	tests/setup.sh --vm
+	tests/vm/systemd.sh
+
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
 .PHONY: mutants
 mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)

@@ -77,6 +77,8 @@ qemu-system-x86_64  qemu-system-x86  -
 busybox             busybox-static   -
 depmod              kmod             -
 zstd                zstd             -
+systemctl           systemd          -
+useradd             passwd           -
 '
 
 # libFuzzer is C++, which libfuzzer-sys compiles.

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Whether the packaged unit works where systemd runs it: as a user of its own, with one capability, in
+# its sandbox. To be run in the emulated machine, by `make test-systemd`:
+#
+#     tests/vm/unit.sh DIRECTORY    where sgagent and sgctl are
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+passed=0 failed=0
+check() {
+    local claim=$1
+    shift
+    if "$@"; then
+        echo "test $claim ... ok"
+        passed=$((passed + 1))
+    else
+        echo "test $claim ... FAILED"
+        failed=$((failed + 1))
+    fi
+}
+# Until a command succeeds, for half a minute.
+soon() {
+    for _ in {1..60}; do
+        ! "$@" >/dev/null 2>&1 || return 0
+        sleep 0.5
+    done
+    "$@"
+}
+# Whether a command prints a text, whatever becomes of it.
+says() { # TEXT COMMAND..
+    local output
+    output=$("${@:2}" 2>&1) || true
+    [[ $output == *"$1"* ]]
+}
+status_has() { grep -qE "$1" "/proc/$(systemctl show -P MainPID sgagent)/status"; }
+is() { [[ $("${@:2}") == "$1" ]]; }
+
+modprobe -a tun bridge
+install -m 755 "$1"/{sgagent,sgctl} /usr/bin
+install -D -m 644 packaging/sgagent.toml /etc/sgagent/sgagent.toml
+cat >>/etc/sgagent/sgagent.toml <<'CONFIGURATION'
+[[bridges]]
+name = "br0"
+uplinks = ["uplink0"]
+[[clients]]
+group = "sgagent"
+role = "inspect"
+CONFIGURATION
+install -m 644 packaging/sgagent.service /etc/systemd/system
+useradd --system --user-group --no-create-home --shell /usr/sbin/nologin sgagent
+useradd --no-create-home --user-group --groups sgagent ada
+systemctl daemon-reload
+
+ip link add br0 type bridge
+ip link set br0 up
+for name in uplink0 vnet0; do
+    ip tuntap add "$name" mode tap
+    ip link set "$name" master br0 up
+done
+ip link set vnet0 address fe:00:00:00:00:01
+cat >/run/nic.yaml <<'NIC'
+groups: [{id: g}]
+nics:
+- {id: nic-1, mac: "06:00:00:00:00:01", interfaces: [{name: vnet0}], slaac_prefix: "2001:db8::/64", group_ids: [g]}
+NIC
+
+exposure=$(systemd-analyze security --no-pager sgagent.service | sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+check "exposure_is_at_most_2 ($exposure)" awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 2.0) }'
+check it_starts systemctl start sgagent
+check it_is_not_root status_has "^Uid:[[:space:]]+$(id -u sgagent)[[:space:]]"
+# CAP_NET_ADMIN is bit 12 (linux/capability.h).
+check it_has_one_capability status_has '^CapEff:[[:space:]]+0000000000001000$'
+check its_children_get_no_more status_has '^CapBnd:[[:space:]]+0000000000001000$'
+check system_calls_are_filtered status_has '^Seccomp:[[:space:]]+2$'
+check a_nic_is_bound soon says ACTIVE sgctl apply /run/nic.yaml
+check its_rules_are_in_the_kernel says vnet0 nft list map bridge sgagent nic_mark
+check settings_of_the_network_are_its_own soon is 3 sysctl -n net.netfilter.nf_conntrack_frag6_timeout
+check settings_of_the_bridge_too says 'no_linklocal_learn 1' ip -d link show br0
+nft flush table bridge sgagent
+check what_somebody_flushed_comes_back soon says vnet0 nft list map bridge sgagent nic_mark
+check the_log_says_who_flushed soon says 'by="nft (pid' journalctl -u sgagent --no-pager
+check an_operator_may_read says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
+check an_operator_changes_nothing says 'needs the role push' \
+    setpriv --reuid ada --regid ada --init-groups sgctl apply /run/nic.yaml
+check nobody_else_gets_in says 'Permission denied' \
+    setpriv --reuid nobody --regid nogroup --clear-groups sgctl nics
+systemctl kill --signal KILL sgagent
+check it_comes_back_when_it_is_killed soon says ACTIVE sgctl nics
+check it_stops systemctl stop sgagent
+check its_rules_stay says vnet0 nft list map bridge sgagent nic_mark
+
+echo "$passed passed, $failed failed"
+((failed == 0))
