@@ -40,6 +40,7 @@
 //! | G13 and rows 6–10 | 133, 135, 136, 130, 131, 132, 143 are judged by their own rows alone; 134, 137 of a permitted NIC, and every fragment that is not a first one, by G13 |
 //! | `ANY_SOURCE` and G9 | lifts the target, not the source; in G7 and G13 any source at all, `::` and groups included |
 //! | T1: the NIC's MACs | virtual ones included, for every address |
+//! | S6, what the host sends in placement `br_netfilter` | T rows alone, as far as the frame has what they are about: no groups, and a broken header is for its receiver to ignore |
 //! | T3, T5 from the host | the same lists of routers and servers |
 //! | T3, T4: code and options | RA and Redirect: not looked at. NS, NA: the code is |
 //! | T5 "an own address" | any bound one, delegated too, that goes with the frame's MAC; a link-local one of an `ANY_UNOWNED` NIC once it is claimed |
