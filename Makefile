@@ -81,9 +81,8 @@ fuzz-corpus: ## Take what the fuzz targets found worth keeping into fuzz/corpus,
 check: ## Formatting, lints and documentation
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo clippy --lib --features fuzzing -- -D warnings
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --all-targets --features failpoints -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 .PHONY: setup

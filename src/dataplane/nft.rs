@@ -137,12 +137,13 @@ impl Nft {
     }
 
     /// What keeps flows that were cut from coming back outlives a replacement of our tables.
-    async fn kept(&self, plan: &Plan) -> String {
+    async fn kept(&mut self, plan: &Plan) -> String {
         if plan.from.is_some() || plan.to.is_empty() {
             return String::new();
         }
         match self.revoked().await {
             Ok(all) => {
+                self.revoked = !all.is_empty();
                 let all: Vec<_> = all.into_iter().map(|(element, _)| element).collect();
                 revoked::edits(&[], &all)
             }

@@ -55,7 +55,7 @@ fi
 exit "$status"'
 
 status=0
-tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-3600}" -- \
+tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-5400}" -- \
     env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" SGAGENT_TEST_BRIDGE="$kind" \
     SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
     sh -c "$job" sh "$modules" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?

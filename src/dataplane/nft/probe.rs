@@ -6,7 +6,7 @@
 //! bridge connection tracking, EPROTO for `ct` and EOPNOTSUPP for `ibrname`, and on
 //! Debian's 6.1 with neither module loaded.)
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use super::{LIMIT, skeleton::Placement};
 use crate::dataplane::{exec, exec::ExecError};
@@ -36,53 +36,75 @@ pub enum ProbeError {
     Nft(ExecError),
 }
 
-/// Whether this host can do a placement.
-pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> {
-    match placement {
-        Placement::Bridge => {
-            let chain = "type filter hook prerouting priority -150;";
-            ask(
-                program,
-                ("bridge", chain, "ct state established accept"),
-                "connection tracking of the bridge family (nf_conntrack_bridge)",
-            )
-            .await?;
-            ask(
-                program,
-                ("bridge", chain, "meta ibrname \"br0\" ct zone set 1"),
-                "the name of a frame's bridge (nft_meta_bridge)",
-            )
-            .await
-        }
-        Placement::BrNetfilter => {
-            if !Path::new(BR_NETFILTER).exists() {
-                return Err(ProbeError::NoBrNetfilter);
-            }
-            let chain = "type filter hook prerouting priority -450;";
-            ask(
-                program,
-                ("ip6", chain, "ct zone set 1"),
-                "connection tracking of IPv6 (nft_ct)",
-            )
-            .await
-        }
-    }
+/// What a placement needs, as the one rule of a chain that the kernel has to take.
+struct Need {
+    what: &'static str,
+    family: &'static str,
+    chain: &'static str,
+    rule: &'static str,
 }
 
-async fn ask(
-    program: &str,
-    (family, chain, rule): (&str, &str, &str),
-    what: &'static str,
-) -> Result<(), ProbeError> {
-    let text = format!(
-        "add table {family} {TABLE}\n\
-         add chain {family} {TABLE} asked {{ {chain} }}\n\
-         add rule {family} {TABLE} asked {rule}\n"
-    );
+const OF_BRIDGE: [Need; 2] = [
+    Need {
+        what: "connection tracking of the bridge family (nf_conntrack_bridge)",
+        family: "bridge",
+        chain: "type filter hook prerouting priority -150;",
+        rule: "ct state established accept",
+    },
+    Need {
+        what: "the name of a frame's bridge (nft_meta_bridge)",
+        family: "bridge",
+        chain: "type filter hook prerouting priority -150;",
+        rule: "meta ibrname \"br0\" ct zone set 1",
+    },
+];
+const OF_BR_NETFILTER: [Need; 1] = [Need {
+    what: "connection tracking of IPv6 (nft_ct)",
+    family: "ip6",
+    chain: "type filter hook prerouting priority -450;",
+    rule: "ct zone set 1",
+}];
+
+/// Whether this host can do a placement.
+pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> {
+    let needs: &[Need] = match placement {
+        Placement::Bridge => &OF_BRIDGE,
+        Placement::BrNetfilter if !Path::new(BR_NETFILTER).exists() => {
+            return Err(ProbeError::NoBrNetfilter);
+        }
+        Placement::BrNetfilter => &OF_BR_NETFILTER,
+    };
+    // All at once, since what takes time is to start nft; one by one to learn which it was.
+    let Err(why) = ask(program, needs).await else {
+        return Ok(());
+    };
+    for need in needs {
+        ask(program, std::slice::from_ref(need)).await?;
+    }
+    Err(why)
+}
+
+async fn ask(program: &str, needs: &[Need]) -> Result<(), ProbeError> {
+    let mut text = String::new();
+    for (number, need) in needs.iter().enumerate() {
+        let Need {
+            what: _,
+            family,
+            chain,
+            rule,
+        } = need;
+        // Writing to a String can't fail.
+        let _ = write!(
+            text,
+            "add table {family} {TABLE}\n\
+             add chain {family} {TABLE} asked{number} {{ {chain} }}\n\
+             add rule {family} {TABLE} asked{number} {rule}\n"
+        );
+    }
     match exec::run(program, &["--check", "-f", "-"], &text, LIMIT).await {
         Ok(_) => Ok(()),
         Err(ExecError::Failed { stderr, .. }) => Err(ProbeError::Refused {
-            what,
+            what: needs.first().map_or("", |need| need.what),
             why: reason(&stderr),
         }),
         Err(
