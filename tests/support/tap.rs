@@ -14,6 +14,9 @@ use super::namespace::Namespace;
 /// The longest frame that is read: these taps have an MTU of 1500 unless a test raises it.
 const LONGEST: usize = 16 * 1024;
 
+/// How long the name of a tap that was closed may be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The guest's end of a port.
 pub(crate) struct Tap {
     name: String,
@@ -26,12 +29,20 @@ impl Tap {
     pub(crate) fn new(namespace: &Namespace, name: &str) -> Self {
         let wanted = name.to_owned();
         let device = namespace.run(move || {
-            let device = DeviceBuilder::new()
-                .name(wanted)
-                .layer(Layer::L2)
-                .enable(false)
-                .build_sync()
-                .expect("a tap needs /dev/net/tun");
+            let deadline = Instant::now() + PATIENCE;
+            let device = loop {
+                let builder = DeviceBuilder::new().name(&wanted).layer(Layer::L2);
+                match builder.enable(false).build_sync() {
+                    // A process that another test has forked holds the one before it until it
+                    // becomes its program.
+                    Err(error)
+                        if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline =>
+                    {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    made => break made.expect("a tap needs /dev/net/tun"),
+                }
+            };
             device.set_nonblocking(true).unwrap();
             device
         });
