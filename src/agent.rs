@@ -17,6 +17,8 @@ mod drift;
 mod drops;
 mod explain;
 mod handle;
+mod meter;
+mod reads;
 mod revoke;
 mod settings;
 mod status;
@@ -30,6 +32,7 @@ pub use actor::{Agent, Parts};
 pub use drift::Drift;
 pub use explain::{ExplainRefusal, Explained, Given, PacketFields, Query, Transport};
 pub use handle::{ApplyError, Handle, ReadError};
+pub use meter::Meter;
 pub use settings::{HostPolicy, restore as restore_settings};
 pub use view::{
     Applied, BridgeView, Change, DropCount, Drops, FlowTable, Identity, NicDrops, View,

@@ -61,6 +61,10 @@ pub struct Options {
     /// May be repeated.
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = client)]
     client: Vec<Client>,
+    /// A TCP address where a Prometheus may scrape /metrics, without a question who it is. May be
+    /// repeated.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Vec<SocketAddr>,
     /// Where what was acknowledged is kept.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -105,6 +109,7 @@ impl Options {
             tcp_listen,
             tls,
             client,
+            metrics_listen,
             state_dir,
             placement,
             nft,
@@ -119,6 +124,7 @@ impl Options {
         put(&mut table, "tcp_listen", some(tcp_listen))?;
         put(&mut table, "tls", tls.as_ref())?;
         put(&mut table, "clients", some(client))?;
+        put(&mut table, "metrics_listen", some(metrics_listen))?;
         put(&mut table, "state_dir", state_dir.as_ref())?;
         put(&mut table, "placement", placement.as_ref())?;
         put(&mut table, "nft", nft.as_ref())?;
@@ -255,6 +261,7 @@ mod tests {
             "--tls=certificate=/c,key=/k,client-ca=/a,client-crl=/r,client-crl=/s",
             "--client=san=mgmt.example,role=push",
             "--client=group=ops,role=inspect",
+            "--metrics-listen=[::1]:2",
             "--state-dir=/x",
             "--placement=auto",
             "--nft=n",

@@ -81,6 +81,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Who may call besides root and the daemon's own user.
     pub clients: Vec<Client>,
+    /// TCP addresses where a Prometheus may scrape, without a question who it is.
+    pub metrics_listen: Vec<SocketAddr>,
     /// Where what was acknowledged is kept.
     pub state_dir: PathBuf,
     /// Where the stateful stage runs.
@@ -107,6 +109,7 @@ impl Default for Config {
             tcp_listen: Vec::new(),
             tls: TlsFiles::default(),
             clients: Vec::new(),
+            metrics_listen: Vec::new(),
             state_dir: "/var/lib/sgagent".into(),
             placement: Placement::Auto,
             nft: "nft".to_owned(),

@@ -10,11 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, FlowTable, Identity, Parts, restore_settings},
+    agent::{Agent, FlowTable, Handle, Identity, Meter, Parts, restore_settings},
     config::{Config, Placement},
     dataplane::{
         Dataplane as _,
@@ -24,6 +27,7 @@ use crate::{
     failpoint::reach,
     grpc::{self, Listener, ServeOptions, Tls, serve},
     link::Netlink,
+    metrics::{self, Exporter},
     model::{
         BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind,
         Located, Nic, NicState,
@@ -55,6 +59,7 @@ pub async fn run(config: Config) -> Result<()> {
         limits: config.model_limits(),
         host_policy: config.host_policy(placement),
         identity,
+        meter: Meter::new()?,
     };
     let (agent, handle) = Agent::start(parts).await?;
     let (ended, agent_ended) = tokio::sync::oneshot::channel::<()>();
@@ -64,14 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
     });
     reach("start-listening");
     let listeners = listeners(&config).await?;
-    let options = ServeOptions {
-        max_message_octets: config.limits.message_octets,
-        started,
-        limits: config.model_limits(),
-        flow_table,
-        access: Arc::new(config.access(rustix::process::geteuid().as_raw())),
-        crowding: config.crowding(),
-    };
+    let scrapes = listen_for_scrapes(&config, &handle).await?;
     let asked = stop_signal()?;
     let alone = Arc::new(AtomicBool::new(false));
     let left_alone = Arc::clone(&alone);
@@ -84,7 +82,8 @@ pub async fn run(config: Config) -> Result<()> {
     info!(socket = %config.unix_socket.display(), "ready");
     // Under systemd, Type=notify; elsewhere nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    serve(handle, options, listeners, stop).await?;
+    serve(handle, serve_options(&config, started), listeners, stop).await?;
+    drop(scrapes);
     // A client that stays connected must not hold up the end; what is under way in the
     // agent gets its time, and what is cut off was not acknowledged.
     if tokio::time::timeout(LAST_CALLS, &mut agent).await.is_err() {
@@ -95,6 +94,17 @@ pub async fn run(config: Config) -> Result<()> {
         bail!("the agent's task ended on its own; see the log");
     }
     Ok(())
+}
+
+fn serve_options(config: &Config, started: tokio::time::Instant) -> ServeOptions {
+    ServeOptions {
+        max_message_octets: config.limits.message_octets,
+        started,
+        limits: config.model_limits(),
+        flow_table,
+        access: Arc::new(config.access(rustix::process::geteuid().as_raw())),
+        crowding: config.crowding(),
+    }
 }
 
 /// Removes all that is ours from the kernel and restores the host's settings.
@@ -154,6 +164,22 @@ async fn listeners(config: &Config) -> Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
+}
+
+/// Who scrapes is answered until what this gives back is dropped.
+async fn listen_for_scrapes(config: &Config, handle: &Handle) -> Result<JoinSet<()>> {
+    let mut scrapes = JoinSet::new();
+    for address in &config.metrics_listen {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("metrics_listen {address}"))?;
+        info!(address = %listener.local_addr()?, "metrics");
+        let exporter = Exporter {
+            handle: handle.clone(),
+            flow_table,
+        };
+        scrapes.spawn(metrics::serve(listener, exporter));
+    }
+    Ok(scrapes)
 }
 
 async fn unix_listener(config: &Config) -> Result<Listener> {

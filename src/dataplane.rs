@@ -61,8 +61,26 @@ pub enum Tampering {
     Lost,
 }
 
+/// Reads what the kernel holds, beside what programs it: no change waits for that.
+pub trait Reader: Send + Sync + 'static {
+    /// What was dropped since the rules were loaded.
+    fn drops(&self) -> impl Future<Output = Result<Vec<Dropped>, DataplaneError>> + Send;
+
+    /// What the kernel has learned from packets since the rules were loaded.
+    fn learned(&self) -> impl Future<Output = Result<Learned, DataplaneError>> + Send;
+
+    /// What is programmed, as text.
+    fn text(&self) -> impl Future<Output = Result<String, DataplaneError>> + Send;
+}
+
 /// The kernel side.
 pub trait Dataplane: Send + 'static {
+    /// What reads.
+    type Reader: Reader;
+
+    /// What reads the kernel, as it is programmed now.
+    fn reader(&self) -> Self::Reader;
+
     /// Carries out a plan in one transaction.
     fn apply(&mut self, plan: &Plan) -> impl Future<Output = Result<(), DataplaneError>> + Send;
 
@@ -72,15 +90,6 @@ pub trait Dataplane: Send + 'static {
 
     /// The transaction of a plan in words of the dataplane, a line each.
     fn preview(&self, plan: &Plan) -> Vec<String>;
-
-    /// What was dropped since the rules were loaded.
-    fn drops(&mut self) -> impl Future<Output = Result<Vec<Dropped>, DataplaneError>> + Send;
-
-    /// What the kernel has learned from packets since the rules were loaded.
-    fn learned(&mut self) -> impl Future<Output = Result<Learned, DataplaneError>> + Send;
-
-    /// What is programmed, as text.
-    fn text(&mut self) -> impl Future<Output = Result<String, DataplaneError>> + Send;
 
     /// The next thing that somebody else does to what is programmed. May be dropped at any
     /// time; nothing is lost by that.

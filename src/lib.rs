@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod failpoint;
 pub mod grpc;
 pub mod link;
+pub mod metrics;
 pub mod model;
 mod netlink;
 pub mod policy;

@@ -12,9 +12,11 @@ mod api {
     pub(crate) mod access;
     pub(crate) mod bad_input;
     pub(crate) mod changes;
+    pub(crate) mod dashboard;
     pub(crate) mod drift;
     pub(crate) mod explain;
     pub(crate) mod fake;
+    pub(crate) mod metrics;
     pub(crate) mod pki;
     pub(crate) mod reads;
     pub(crate) mod serving;

@@ -60,6 +60,11 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
         &["access", "model", "agent", "pb"],
         &["nftables", "rtnetlink", "redb"],
     ),
+    (
+        "metrics",
+        &["agent", "model"],
+        &["tonic", "prost", "nftables", "rtnetlink", "redb"],
+    ),
     ("sgctl", &["pb"], &["nftables", "rtnetlink", "redb"]),
     (
         "config",

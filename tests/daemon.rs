@@ -214,6 +214,28 @@ fn the_unix_socket_knows_whose_process_calls() {
 }
 
 #[test]
+fn metrics_are_told_to_whoever_asks() {
+    let mut host = Host::new("m");
+    host.more = vec!["--metrics-listen=[::1]:9874".to_owned()];
+    host.start(&["br0"]);
+    assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
+    let scrape = "from urllib.request import urlopen
+print(urlopen(\"http://[::1]:9874/metrics\").read().decode())";
+    let text = host.sh(&format!("python3 -c '{scrape}'"));
+    for line in [
+        "sgagent_healthy 1",
+        "sgagent_nics{state=\"active\"} 1",
+        "sgagent_drops_readable 1",
+        "sgagent_changes_total{result=\"applied\"} 1",
+        "sgagent_bridge_ports{bridge=\"br0\",state=\"uplink\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}:\n{text}");
+    }
+    assert!(text.contains("dataplane=\"nftables\""), "{text}");
+    host.stop();
+}
+
+#[test]
 fn purge_removes_exactly_what_is_ours() {
     let mut host = Host::new("p");
     let (settings, tables) = (host.settings(), host.tables());

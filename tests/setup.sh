@@ -67,6 +67,7 @@ dhclient    isc-dhcp-client     dhcp-client
 rdisc6      ndisc6              ndisc6
 ping        iputils-ping        iputils
 conntrack   conntrack           conntrack-tools
+promtool    prometheus          golang-github-prometheus
 sysctl      procps              procps-ng
 awk         mawk                gawk
 python3     python3             python3
@@ -113,7 +114,7 @@ fi
 # ---- root: packages of the system
 
 # The servers come with units that start at once and at boot. Nobody asked for that here.
-readonly units=(radvd kea-dhcp6-server isc-kea-dhcp6-server)
+readonly units=(radvd kea-dhcp6-server isc-kea-dhcp6-server prometheus)
 readonly policy=/usr/sbin/policy-rc.d
 
 install_apt() {

@@ -9,8 +9,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Handle, HostPolicy, Identity, ReadError, View, drift::Drifts, drops, handle::Command,
-    revoke::Revocation, settings::Settings, status,
+    Handle, HostPolicy, Identity, Meter, View, drift::Drifts, handle::Command, meter::Failure,
+    reads::Reads, revoke::Revocation, settings::Settings, status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -46,6 +46,8 @@ pub struct Parts<D, H, S> {
     pub host_policy: HostPolicy,
     /// What the agent is.
     pub identity: Identity,
+    /// What counts its work.
+    pub meter: Meter,
 }
 
 /// The agent's task.
@@ -70,6 +72,8 @@ pub struct Agent<D, H, S> {
     /// Whether the last changes came together, and more are likely to.
     pub(super) crowded: bool,
     pub(super) drifts: Drifts,
+    reads: Reads,
+    pub(super) meter: Meter,
 }
 
 /// What is wrong, and when to try again.
@@ -112,6 +116,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             limits,
             host_policy,
             identity,
+            meter,
         } = parts;
         reach("start");
         let saved = store.load().await?;
@@ -137,6 +142,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             trouble: Trouble::default(),
             crowded: false,
             drifts: Drifts::default(),
+            reads: Reads::default(),
+            meter,
         };
         agent.forget_settings().await;
         agent.reconcile().await;
@@ -148,13 +155,12 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             healthy = agent.trouble.text().is_none(),
             "restored what was acknowledged"
         );
-        Ok((
-            agent,
-            Handle {
-                commands: sender,
-                view: views,
-            },
-        ))
+        let handle = Handle {
+            commands: sender,
+            view: views,
+            meter: agent.meter.clone(),
+        };
+        Ok((agent, handle))
     }
 
     /// Works until every [`Handle`] is gone. What is in the kernel stays there.
@@ -195,20 +201,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         // Nobody may be waiting for the answer any more; the change counts all the same.
         match command {
             Command::Apply(change, reply) => self.alone(*change, reply).await,
-            Command::Drops(reply) => {
-                let counted = self.dataplane.drops().await;
-                let answer = counted
-                    .map(|all| drops::tally(&all, &self.numbering))
-                    .map_err(|error| ReadError(error.to_string()));
-                let _ = reply.send(answer);
-            }
-            Command::RulesetText(reply) => {
-                let text = self.dataplane.text().await;
-                let _ = reply.send(text.map_err(|error| ReadError(error.to_string())));
-            }
-            Command::Learned(reply) => {
-                let learned = self.dataplane.learned().await;
-                let _ = reply.send(learned.map_err(|error| ReadError(error.to_string())));
+            Command::Read(question) => {
+                let reader = self.dataplane.reader();
+                self.reads.begin(question, reader, self.numbering.clone());
             }
         }
     }
@@ -235,6 +230,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             if plan.from.is_none() {
                 self.drifts.replaced();
             }
+        } else {
+            self.meter.failed(Failure::Kernel);
         }
         done
     }
@@ -277,8 +274,21 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         reach("cut");
         let (cut, trouble) = self.revocation.cut(&mut self.dataplane, desired).await;
         reach("cut-done");
+        self.meter.cut(cut);
+        if trouble.is_some() {
+            self.meter.failed(Failure::Flows);
+        }
         self.trouble.flows = trouble;
         cut
+    }
+
+    /// Writes to disk what is to be the acknowledged state.
+    pub(super) async fn commit(&mut self, saved: &Saved) -> Result<(), StoreError> {
+        let done = self.store.commit(&self.saved, saved).await;
+        if done.is_err() {
+            self.meter.failed(Failure::Disk);
+        }
+        done
     }
 
     pub(super) fn failed(&mut self, error: &DataplaneError) {
@@ -290,7 +300,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         self.trouble.tries = self.trouble.tries.saturating_add(1);
         self.trouble.next = None;
         if self.trouble.disk.is_some() {
-            match self.store.commit(&self.saved, &self.saved).await {
+            match self.commit(&self.saved.clone()).await {
                 Ok(()) => self.trouble.disk = None,
                 Err(error) => self.trouble.disk = Some(error.to_string()),
             }
@@ -323,7 +333,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             let name = super::settings::key(setting);
             saved.settings.entry(name).or_insert(*before);
         }
-        if let Err(error) = self.store.commit(&self.saved, &saved).await {
+        if let Err(error) = self.commit(&saved).await {
             self.trouble.disk = Some(error.to_string());
             self.settings.postponed(&error.to_string());
             return;
@@ -349,7 +359,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         saved
             .settings
             .retain(|name, _| failed.contains_key(name) || !stale.contains_key(name));
-        match self.store.commit(&self.saved, &saved).await {
+        match self.commit(&saved).await {
             Ok(()) => self.saved = saved,
             Err(error) => self.trouble.disk = Some(error.to_string()),
         }

@@ -7,10 +7,16 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
-use super::{Applied, ApplyError, Change, actor::Agent, handle::Command, status};
+use super::{
+    Applied, ApplyError, Change,
+    actor::Agent,
+    handle::{Command, Reply},
+    meter::Phase,
+    status,
+};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     failpoint::reach,
@@ -26,8 +32,6 @@ const TOGETHER: usize = 64;
 /// How long to wait for more where the last changes came in a crowd: callers that were
 /// just answered are about to come back.
 const LINGER: Duration = Duration::from_millis(1);
-
-type Reply = oneshot::Sender<Result<Applied, ApplyError>>;
 
 /// A change that waits for its answer.
 type Waiting = (Box<Change>, Reply);
@@ -119,9 +123,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut draft = self.draft();
         let mut accepted = Vec::with_capacity(waiting.len());
         for (change, reply) in waiting {
+            self.begun(&reply);
             match draft.add(&change, self) {
                 Ok(summary) => accepted.push((change, reply, summary)),
-                Err(error) => answer(reply, Err(error)),
+                Err(error) => self.answer(reply, Err(error)),
             }
         }
         if accepted.is_empty() {
@@ -137,7 +142,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                         flows_cut,
                         view: Arc::clone(&view),
                     };
-                    answer(reply, Ok(applied));
+                    self.answer(reply, Ok(applied));
                 }
                 return;
             }
@@ -145,19 +150,37 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         };
         if accepted.len() == 1 || self.trouble.disk.is_some() {
             for (_, reply, _) in accepted {
-                answer(reply, Err(refused.clone()));
+                self.answer(reply, Err(refused.clone()));
             }
             return;
         }
         for (change, reply, _) in accepted {
-            self.alone(*change, reply).await;
+            let done = self.change(*change).await;
+            self.answer(reply, done);
         }
     }
 
     /// Makes one change.
     pub(super) async fn alone(&mut self, change: Change, reply: Reply) {
+        self.begun(&reply);
         let done = self.change(change).await;
-        answer(reply, done);
+        self.answer(reply, done);
+    }
+
+    fn begun(&self, reply: &Reply) {
+        if reply.counted {
+            self.meter.took(Phase::Wait, reply.received.elapsed());
+        }
+    }
+
+    /// Nobody may be waiting for the answer any more; the change counts all the same.
+    fn answer(&self, reply: Reply, answer: Result<Applied, ApplyError>) {
+        if reply.counted {
+            self.meter.answered(&answer, reply.received.elapsed());
+        }
+        reach("answer");
+        let _ = reply.to.send(answer);
+        reach("answered");
     }
 
     async fn change(&mut self, change: Change) -> Result<Applied, ApplyError> {
@@ -225,14 +248,20 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         generation: Option<crate::model::Generation>,
     ) -> Result<u64, ApplyError> {
         reach("compile");
+        let began = Instant::now();
         let mut numbering = self.numbering.clone();
         let compiled = self.compiled.next(&draft.desired, &mut numbering);
         self.program(&compiled).await?;
+        let in_force = Instant::now();
+        self.meter.took(Phase::Kernel, in_force - began);
         self.persist(self.saved_from(draft, generation)).await?;
+        let on_disk = Instant::now();
+        self.meter.took(Phase::Disk, on_disk - in_force);
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
         self.numbering = numbering;
         self.compiled = Arc::new(compiled);
         let flows_cut = self.revoke().await;
+        self.meter.took(Phase::Flows, on_disk.elapsed());
         let generation = self.saved.generation.as_ref().map(|g| g.number);
         let nics = self.saved.desired.nics.len();
         info!(revision = self.saved.revision, generation, nics, "applied");
@@ -260,7 +289,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// Makes a change that is in the kernel the acknowledged one; where the disk
     /// refuses, the kernel is taken back to what was.
     async fn persist(&mut self, saved: Saved) -> Result<(), ApplyError> {
-        match self.store.commit(&self.saved, &saved).await {
+        match self.commit(&saved).await {
             Ok(()) => {
                 self.trouble.disk = None;
                 self.saved = saved;
@@ -303,11 +332,4 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
 fn may_share(change: &Change) -> bool {
     change.generation.is_none() && !change.dry_run && !change.delta.replace
-}
-
-/// Nobody may be waiting for the answer any more; the change counts all the same.
-fn answer(reply: Reply, answer: Result<Applied, ApplyError>) {
-    reach("answer");
-    let _ = reply.send(answer);
-    reach("answered");
 }

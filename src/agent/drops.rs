@@ -31,12 +31,12 @@ pub(super) fn tally(all: &[Dropped], numbering: &Numbering) -> Drops {
         sum.0 += packets;
         sum.1 += bytes;
     }
-    let by_nic: BTreeMap<NicId, Sums> = by_number
-        .into_iter()
-        .filter_map(|(number, sums)| Some((numbering.nic_of(number)?.clone(), sums)))
+    let by_nic: BTreeMap<&NicId, Sums> = numbering
+        .nics()
+        .filter_map(|(number, nic)| Some((nic, by_number.remove(&number)?)))
         .collect();
     let nics = by_nic.into_iter().map(|(nic, sums)| NicDrops {
-        nic,
+        nic: nic.clone(),
         drops: counts(sums),
     });
     Drops {

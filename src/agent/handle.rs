@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
-use super::{Applied, Change, Drops, View};
+use super::{Applied, Change, Drops, Meter, View, reads::Question};
 use crate::{model::Fault, ruleset::Learned};
 
 /// Why a change was not made. Nothing of it is in force.
@@ -35,10 +38,17 @@ pub struct ReadError(pub String);
 /// What can be asked of the agent's task.
 #[derive(Debug)]
 pub(super) enum Command {
-    Apply(Box<Change>, oneshot::Sender<Result<Applied, ApplyError>>),
-    Drops(oneshot::Sender<Result<Drops, ReadError>>),
-    RulesetText(oneshot::Sender<Result<String, ReadError>>),
-    Learned(oneshot::Sender<Result<Learned, ReadError>>),
+    Apply(Box<Change>, Reply),
+    Read(Question),
+}
+
+/// Who waits for what becomes of a change.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) to: oneshot::Sender<Result<Applied, ApplyError>>,
+    pub(super) received: Instant,
+    /// Whether it is counted: a dry run is no change.
+    pub(super) counted: bool,
 }
 
 /// A way to the agent's task. Cheap to clone.
@@ -46,16 +56,32 @@ pub(super) enum Command {
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) meter: Meter,
 }
 
 impl Handle {
     /// Makes a change. Answers when it is in the kernel and on disk.
     pub async fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
         let stopped = || ApplyError::Unavailable("the agent is stopping".to_owned());
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
+        let reply = Reply {
+            to,
+            received: Instant::now(),
+            counted: !change.dry_run,
+        };
         let command = Command::Apply(Box::new(change), reply);
         self.commands.send(command).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Counts a change that could not even be read.
+    pub fn refused(&self) {
+        self.meter.refused();
+    }
+
+    /// What the agent has counted.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// What is in force, without waiting for a change that is under way.
@@ -70,27 +96,27 @@ impl Handle {
 
     /// What was dropped, from the kernel's counters.
     pub async fn drops(&self) -> Result<Drops, ReadError> {
-        self.read(Command::Drops).await
+        self.read(Question::Drops).await
     }
 
     /// What is programmed in the kernel, as nft text.
     pub async fn ruleset_text(&self) -> Result<String, ReadError> {
-        self.read(Command::RulesetText).await
+        self.read(Question::RulesetText).await
     }
 
     /// What the kernel has learned from packets.
     pub(super) async fn learned(&self) -> Result<Learned, ReadError> {
-        self.read(Command::Learned).await
+        self.read(Question::Learned).await
     }
 
     async fn read<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, ReadError>>) -> Command,
+        question: impl FnOnce(oneshot::Sender<Result<T, ReadError>>) -> Question,
     ) -> Result<T, ReadError> {
         let stopped = || ReadError("the agent is stopping".to_owned());
         let (reply, answer) = oneshot::channel();
         self.commands
-            .send(command(reply))
+            .send(Command::Read(question(reply)))
             .await
             .map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?

@@ -14,10 +14,10 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{Dataplane, DataplaneError, Dropped, Tampering, conntrack, exec, exec::ExecError};
+use super::{Dataplane, DataplaneError, Tampering, conntrack, exec, exec::ExecError};
 use crate::{
     failpoint::reach,
-    ruleset::{Cut, Flow, Learned, NicNumber, Object, Pardon, Plan, Ruleset, Selector, name},
+    ruleset::{Cut, Flow, Object, Pardon, Plan, Ruleset, Selector, name},
 };
 
 mod batch;
@@ -30,6 +30,7 @@ mod json;
 mod listing;
 mod monitor;
 mod probe;
+mod reader;
 mod revoked;
 mod rule;
 pub mod skeleton;
@@ -39,6 +40,7 @@ pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;
 use monitor::{Monitor, Ran};
+use reader::Reader;
 
 /// How long `nft` may take. A load of 5,000 NICs takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -213,28 +215,19 @@ impl Nft {
         done.map(|_| told)
     }
 
-    async fn run(&self, args: &[&str], input: &str) -> Result<String, ExecError> {
-        exec::run(&self.program, args, input, LIMIT).await
-    }
-
-    async fn read(&self, args: &[&str]) -> Result<String, DataplaneError> {
-        self.run(args, "")
-            .await
-            .map_err(|error| DataplaneError::Unreadable(error.to_string()))
-    }
-
     /// What keeps flows that were cut from coming back. Nothing where our tables are missing.
     async fn revoked(&self) -> Result<Vec<(revoked::Element, Flow)>, DataplaneError> {
         let mut all = Vec::new();
         if !self.revoked {
             return Ok(all);
         }
-        let ours = self.our_families().await?;
+        let reader = self.reader();
+        let ours = reader.our_families().await?;
         for family in revoked::families(self.parameters.placement) {
             for set in revoked::sets().filter(|_| ours.contains(family)) {
                 let args = ["-j", "-n", "-p", "list", "set", family, name::TABLE, set];
                 // A table of an older version has no such sets.
-                match self.run(&args, "").await {
+                match reader.run(&args).await {
                     Ok(text) => all.extend(revoked::parse(family, set, &text, &self.programmed)?),
                     Err(ExecError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_DEVICE) => {}
                     Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
@@ -301,15 +294,6 @@ impl Nft {
             }),
         }
     }
-
-    async fn our_families(&self) -> Result<Vec<&'static str>, DataplaneError> {
-        let tables = self.read(&["list", "tables"]).await?;
-        let ours = |family: &&&str| {
-            let line = format!("table {family} {}", name::TABLE);
-            tables.lines().any(|l| l == line)
-        };
-        Ok(name::FAMILIES.iter().filter(ours).copied().collect())
-    }
 }
 
 fn failed(error: ExecError) -> DataplaneError {
@@ -320,6 +304,12 @@ fn failed(error: ExecError) -> DataplaneError {
 }
 
 impl Dataplane for Nft {
+    type Reader = Reader;
+
+    fn reader(&self) -> Reader {
+        Reader::new(self.program.clone(), Arc::clone(&self.programmed))
+    }
+
     async fn apply(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
         self.rules(plan).await?;
         self.programmed = Arc::clone(&plan.to);
@@ -340,55 +330,6 @@ impl Dataplane for Nft {
         self.rules_text(plan).lines().map(str::to_owned).collect()
     }
 
-    async fn drops(&mut self) -> Result<Vec<Dropped>, DataplaneError> {
-        let mut all = Vec::new();
-        for family in self.our_families().await? {
-            let table = name::TABLE;
-            let counters = self
-                .read(&["-j", "list", "counters", "table", family, table])
-                .await?;
-            all.extend(listing::counters(&counters)?);
-            if family == "netdev" {
-                let set = self
-                    .read(&["-j", "list", "set", family, table, "port_drops"])
-                    .await?;
-                all.extend(listing::port_drops(&set, &self.programmed)?);
-            } else {
-                let set = self
-                    .read(&["-j", "list", "set", family, table, "nic_drops"])
-                    .await?;
-                all.extend(listing::nic_drops(&set)?);
-            }
-        }
-        Ok(all)
-    }
-
-    async fn learned(&mut self) -> Result<Learned, DataplaneError> {
-        let mut learned = Learned::default();
-        let set = |name| ["-j", "list", "set", "bridge", name::TABLE, name];
-        if !self.our_families().await?.contains(&"bridge") {
-            return Ok(learned);
-        }
-        for name in name::CLAIMS {
-            for (mark, address) in listing::by_address::<u32>(&self.read(&set(name)).await?)? {
-                let number = NicNumber(mark & name::NUMBER_MASK);
-                learned.claims.entry(number).or_default().insert(address);
-            }
-        }
-        let heard = self.read(&set(name::HEARD_ROUTERS)).await?;
-        let heard = listing::by_address::<String>(&heard)?;
-        learned.heard_routers = heard.into_iter().map(|(_, address)| address).collect();
-        Ok(learned)
-    }
-
-    async fn text(&mut self) -> Result<String, DataplaneError> {
-        let mut text = String::new();
-        for family in self.our_families().await? {
-            text.push_str(&self.read(&["list", "table", family, name::TABLE]).await?);
-        }
-        Ok(text)
-    }
-
     async fn tampered(&mut self) -> Tampering {
         match &mut self.monitor {
             Some(monitor) => monitor.tampered().await,
@@ -398,7 +339,7 @@ impl Dataplane for Nft {
 
     async fn purge(&mut self) -> Result<(), DataplaneError> {
         let mut text = String::new();
-        for family in self.our_families().await? {
+        for family in self.reader().our_families().await? {
             let _ = writeln!(text, "delete table {family} {}", name::TABLE);
         }
         if text.is_empty() {

@@ -48,7 +48,8 @@ type Answer<T> = Result<Response<T>, Status>;
 impl SecurityGroupAgent for Service {
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
         let request = request.into_inner();
-        let change = convert(move || convert::apply(request)).await?;
+        let change = convert(move || convert::apply(request)).await;
+        let change = change.inspect_err(|_| self.handle.refused())?;
         let ids: Vec<NicId> = change.delta.nics.iter().map(|nic| nic.id.clone()).collect();
         let applied = self
             .handle
@@ -70,17 +71,8 @@ impl SecurityGroupAgent for Service {
     }
 
     async fn sync(&self, request: Request<Streaming<pb::SyncRequest>>) -> Answer<pb::SyncResponse> {
-        let mut stream = request.into_inner();
-        let max_octets = self
-            .options
-            .max_message_octets
-            .saturating_mul(SYNC_MESSAGES);
-        let mut join = Join::new(self.options.limits, max_octets);
-        while let Some(message) = stream.message().await? {
-            join.add(message).map_err(|fault| refused(&[fault]))?;
-        }
-        let request = join.finish().map_err(|fault| refused(&[fault]))?;
-        let (change, entries) = convert(move || convert::sync(request)).await?.into_parts();
+        let read = self.read(request.into_inner()).await;
+        let (change, entries) = read.inspect_err(|_| self.handle.refused())?.into_parts();
         let applied = self.handle.apply(change).await.map_err(|error| {
             not_applied(&match error {
                 ApplyError::Faults(faults) => ApplyError::Faults(Synced::rename(&entries, faults)),
@@ -283,6 +275,22 @@ async fn convert<T: Send + 'static>(
         .await
         .map_err(|error| Status::internal(format!("the request was not understood: {error}")))?
         .map_err(|faults| refused(&faults))
+}
+
+impl Service {
+    /// The change that the pieces of a stream make.
+    async fn read(&self, mut stream: Streaming<pb::SyncRequest>) -> Result<Synced, Status> {
+        let max_octets = self
+            .options
+            .max_message_octets
+            .saturating_mul(SYNC_MESSAGES);
+        let mut join = Join::new(self.options.limits, max_octets);
+        while let Some(message) = stream.message().await? {
+            join.add(message).map_err(|fault| refused(&[fault]))?;
+        }
+        let request = join.finish().map_err(|fault| refused(&[fault]))?;
+        convert(move || convert::sync(request)).await
+    }
 }
 
 /// The values of a short request, or the refusal that names its faults.

@@ -25,13 +25,10 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// The NIC of a number.
-    pub fn nic_of(&self, number: NicNumber) -> Option<&NicId> {
-        self.nics
-            .given
-            .iter()
-            .find(|(_, given)| **given == number.0)
-            .map(|(id, _)| id)
+    /// The NICs by their numbers.
+    pub fn nics(&self) -> impl Iterator<Item = (NicNumber, &NicId)> {
+        let given = self.nics.given.iter();
+        given.map(|(id, number)| (NicNumber(*number), id))
     }
 
     pub(super) fn nic(&mut self, id: &NicId) -> NicNumber {

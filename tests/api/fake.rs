@@ -9,7 +9,7 @@ use std::{
 };
 
 use sgagent::{
-    dataplane::{Dataplane, DataplaneError, Dropped, Tampering, exec::ExecError},
+    dataplane::{Dataplane, DataplaneError, Dropped, Reader, Tampering, exec::ExecError},
     link::{Host, LinkError, Setting},
     model::{BridgeConfig, Interfaces, Link, LinkKind},
     ruleset::{Cut, Learned, NicNumber, Object, Plan, Reason, Ruleset},
@@ -41,6 +41,8 @@ pub(crate) struct Kernel {
     pub(crate) cuts: watch::Receiver<Vec<Cut>>,
     /// Whether flows can't be cut.
     pub(crate) flows_stay: watch::Sender<bool>,
+    /// Whether what reads it gets no answer for now.
+    pub(crate) slow_reads: watch::Sender<bool>,
 }
 
 impl Kernel {
@@ -71,6 +73,7 @@ pub(crate) struct FakeDataplane {
     tampering: mpsc::UnboundedReceiver<Tampering>,
     cuts: watch::Sender<Vec<Cut>>,
     flows_stay: watch::Receiver<bool>,
+    slow_reads: watch::Receiver<bool>,
 }
 
 impl FakeDataplane {
@@ -81,6 +84,7 @@ impl FakeDataplane {
         let (tamper, tampering) = mpsc::unbounded_channel();
         let (cuts, cuts_seen) = watch::channel(Vec::new());
         let (flows_stay, staying) = watch::channel(false);
+        let (slow_reads, slow) = watch::channel(false);
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
@@ -88,6 +92,7 @@ impl FakeDataplane {
             tampering: tamper,
             cuts: cuts_seen,
             flows_stay,
+            slow_reads,
         };
         (
             Self {
@@ -97,6 +102,7 @@ impl FakeDataplane {
                 tampering,
                 cuts,
                 flows_stay: staying,
+                slow_reads: slow,
             },
             kernel,
         )
@@ -111,7 +117,64 @@ impl FakeDataplane {
     }
 }
 
+/// What reads a [`Kernel`].
+pub(crate) struct FakeReader {
+    mood: watch::Receiver<Mood>,
+    slow: watch::Receiver<bool>,
+    ruleset: watch::Sender<Option<Arc<Ruleset>>>,
+}
+
+impl FakeReader {
+    fn unless_refused(&self) -> Result<(), DataplaneError> {
+        if *self.mood.borrow() == Mood::Refuse {
+            return Err(DataplaneError::Unreadable("made to refuse".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Reader for FakeReader {
+    async fn learned(&self) -> Result<Learned, DataplaneError> {
+        Ok(Learned::default())
+    }
+
+    async fn drops(&self) -> Result<Vec<Dropped>, DataplaneError> {
+        let _ = self.slow.clone().wait_for(|slow| !slow).await;
+        self.unless_refused()?;
+        let of = |nic| Dropped {
+            nic,
+            reason: Reason::SpoofedMac,
+            packets: 3,
+            bytes: 180,
+        };
+        let mut all = vec![of(None)];
+        let numbers: Vec<NicNumber> = self
+            .ruleset
+            .borrow()
+            .iter()
+            .flat_map(|held| held.nics.keys().copied())
+            .collect();
+        all.extend(numbers.into_iter().map(|number| of(Some(number))));
+        Ok(all)
+    }
+
+    async fn text(&self) -> Result<String, DataplaneError> {
+        self.unless_refused()?;
+        Ok("# é a line of the ruleset\n".repeat(40_000))
+    }
+}
+
 impl Dataplane for FakeDataplane {
+    type Reader = FakeReader;
+
+    fn reader(&self) -> FakeReader {
+        FakeReader {
+            mood: self.mood.clone(),
+            slow: self.slow_reads.clone(),
+            ruleset: self.ruleset.clone(),
+        }
+    }
+
     async fn apply(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
         let decided = self.mood.wait_for(|mood| *mood != Mood::Hang).await;
         let mood = decided.map_or(Mood::Refuse, |mood| *mood);
@@ -146,38 +209,6 @@ impl Dataplane for FakeDataplane {
             .iter()
             .map(|change| format!("{change:?}"))
             .collect()
-    }
-
-    async fn learned(&mut self) -> Result<Learned, DataplaneError> {
-        Ok(Learned::default())
-    }
-
-    async fn drops(&mut self) -> Result<Vec<Dropped>, DataplaneError> {
-        if *self.mood.borrow() == Mood::Refuse {
-            return Err(DataplaneError::Unreadable("made to refuse".to_owned()));
-        }
-        let of = |nic| Dropped {
-            nic,
-            reason: Reason::SpoofedMac,
-            packets: 3,
-            bytes: 180,
-        };
-        let mut all = vec![of(None)];
-        let numbers: Vec<NicNumber> = self
-            .ruleset
-            .borrow()
-            .iter()
-            .flat_map(|held| held.nics.keys().copied())
-            .collect();
-        all.extend(numbers.into_iter().map(|number| of(Some(number))));
-        Ok(all)
-    }
-
-    async fn text(&mut self) -> Result<String, DataplaneError> {
-        if *self.mood.borrow() == Mood::Refuse {
-            return Err(DataplaneError::Unreadable("made to refuse".to_owned()));
-        }
-        Ok("# é a line of the ruleset\n".repeat(40_000))
     }
 
     async fn tampered(&mut self) -> Tampering {

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use hyper_util::rt::TokioIo;
 use sgagent::{
     access::{self, Access, Crowding, Role, Who},
-    agent::{Agent, FlowTable, HostPolicy, Identity, Parts},
+    agent::{Agent, FlowTable, HostPolicy, Identity, Meter, Parts},
     grpc::{Listener, ServeOptions, Tls, serve},
     link::Setting,
+    metrics::Exporter,
     model::{Interfaces, Limits},
     pb::{self, security_group_agent_client::SecurityGroupAgentClient},
     sgctl::document,
@@ -67,6 +68,7 @@ pub(crate) struct World {
     /// What TCP needs.
     pub(crate) pki: Pki,
     pub(crate) served: JoinHandle<()>,
+    pub(crate) exporter: Exporter,
     stop: Option<oneshot::Sender<()>>,
     _dir: tempfile::TempDir,
 }
@@ -90,28 +92,12 @@ impl World {
     pub(crate) async fn with(limits: Limits, crowding: Crowding) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("agent.sock");
-        let (dataplane, kernel) = FakeDataplane::new();
-        let (full, seen) = watch::channel(false);
-        let (settings, _) = watch::channel(BTreeMap::new());
-        let (host, watched) = watch::channel(interfaces(&["vnet0", "vnet1"]));
-        let parts = Parts {
-            dataplane,
-            host: FakeHost {
-                interfaces: watched,
-                settings: settings.clone(),
-            },
-            store: FakeStore {
-                disk: Redb::open(dir.path().join("store")).unwrap(),
-                full: seen,
-            },
-            limits,
-            host_policy: policy(),
-            identity: Identity {
-                placement: "br_netfilter".to_owned(),
-                ..Identity::default()
-            },
-        };
+        let (parts, held) = parts(limits, dir.path().join("store"));
         let (agent, handle) = Agent::start(parts).await.unwrap();
+        let exporter = Exporter {
+            handle: handle.clone(),
+            flow_table,
+        };
         tokio::spawn(agent.run());
         let pki = Pki::in_directory(dir.path());
         let tls = Tls::start(pki.files.clone()).unwrap();
@@ -135,14 +121,15 @@ impl World {
         Self {
             client,
             channel,
-            kernel,
-            host,
-            settings,
-            full,
+            kernel: held.kernel,
+            host: held.host,
+            settings: held.settings,
+            full: held.full,
             socket,
             tcp: address,
             pki,
             served,
+            exporter,
             stop,
             _dir: dir,
         }
@@ -259,11 +246,53 @@ pub(crate) async fn connect(socket: PathBuf) -> Channel {
     endpoint.connect_with_connector(connect).await.unwrap()
 }
 
-fn options(limits: Limits) -> ServeOptions {
-    let flow_table = || {
-        let (entries, maximum) = (3, 1_000);
-        Some(FlowTable { entries, maximum })
+/// What a test holds of an agent's surroundings.
+struct Held {
+    kernel: Kernel,
+    host: watch::Sender<Arc<Interfaces>>,
+    settings: watch::Sender<BTreeMap<Setting, u64>>,
+    full: watch::Sender<bool>,
+}
+
+fn parts(limits: Limits, store: PathBuf) -> (Parts<FakeDataplane, FakeHost, FakeStore>, Held) {
+    let (dataplane, kernel) = FakeDataplane::new();
+    let (full, seen) = watch::channel(false);
+    let (settings, _) = watch::channel(BTreeMap::new());
+    let (host, watched) = watch::channel(interfaces(&["vnet0", "vnet1"]));
+    let parts = Parts {
+        dataplane,
+        host: FakeHost {
+            interfaces: watched,
+            settings: settings.clone(),
+        },
+        store: FakeStore {
+            disk: Redb::open(store).unwrap(),
+            full: seen,
+        },
+        limits,
+        host_policy: policy(),
+        identity: Identity {
+            placement: "br_netfilter".to_owned(),
+            ..Identity::default()
+        },
+        meter: Meter::new().unwrap(),
     };
+    let held = Held {
+        kernel,
+        host,
+        settings,
+        full,
+    };
+    (parts, held)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a host may have none")]
+fn flow_table() -> Option<FlowTable> {
+    let (entries, maximum) = (3, 1_000);
+    Some(FlowTable { entries, maximum })
+}
+
+fn options(limits: Limits) -> ServeOptions {
     ServeOptions {
         max_message_octets: MESSAGE_OCTETS,
         started: Instant::now(),

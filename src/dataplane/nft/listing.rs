@@ -1,7 +1,7 @@
 //! Reads what `nft -j list` prints. The `nftables` crate's own types can't: one object
 //! that they don't know fails the whole document.
 
-use std::net::Ipv6Addr;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -105,13 +105,13 @@ pub(super) fn nic_drops(text: &str) -> Result<Vec<Dropped>, DataplaneError> {
 /// The elements of `port_drops`: interfaces, each with a counter of G0.
 pub(super) fn port_drops(text: &str, ruleset: &Ruleset) -> Result<Vec<Dropped>, DataplaneError> {
     let mut all = Vec::new();
+    let owners: BTreeMap<_, _> = ruleset
+        .nics
+        .iter()
+        .flat_map(|(number, nic)| nic.interfaces.keys().map(|name| (name.as_str(), *number)))
+        .collect();
     for CountedElement { val, counter } in elements::<String>(text)? {
-        let owner = ruleset.nics.iter().find(|(_, nic)| {
-            nic.interfaces
-                .keys()
-                .any(|interface| interface.as_str() == val)
-        });
-        if let Some((number, _)) = owner {
+        if let Some(number) = owners.get(val.as_str()) {
             all.push(counter.dropped(*number, Reason::LinkLocalMac));
         }
     }
