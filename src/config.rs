@@ -63,6 +63,10 @@ pub enum Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// `Journald` where stderr leads to the journal, else `Text`.
+    Auto,
+    /// Entries of systemd's journal with a field for each value.
+    Journald,
     /// For people.
     Text,
     /// For programs.
@@ -114,7 +118,7 @@ impl Default for Config {
             placement: Placement::Auto,
             nft: "nft".to_owned(),
             log: "info".to_owned(),
-            log_format: LogFormat::Text,
+            log_format: LogFormat::Auto,
             guest_interfaces: ["vnet*", "vif*", "tap*"]
                 .into_iter()
                 .filter_map(pattern)

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use libsystemd::daemon::{self as systemd, NotifyState};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -81,7 +82,7 @@ pub async fn run(config: Config) -> Result<()> {
     };
     info!(socket = %config.unix_socket.display(), "ready");
     // Under systemd, Type=notify; elsewhere nobody listens.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let _ = systemd::notify(false, &[NotifyState::Ready]);
     serve(handle, serve_options(&config, started), listeners, stop).await?;
     drop(scrapes);
     // A client that stays connected must not hold up the end; what is under way in the

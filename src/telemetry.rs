@@ -1,8 +1,15 @@
-//! The log: events for an operator, on stderr.
+//! The log: events for an operator, in the journal under systemd, else on stderr.
+//!
+//! Levels: ERROR, what was acknowledged may not be in force; WARN, someone should look; INFO, what
+//! came into force. No address of a guest is above DEBUG.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::LogFormat;
+
+mod journal;
+
+use journal::Journal;
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -17,16 +24,21 @@ pub enum LogError {
 
 /// Sets up the log of the process.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), LogError> {
-    use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = EnvFilter::builder().parse(filter)?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.finish().try_init()?,
-        LogFormat::Json => builder.json().finish().try_init()?,
+        LogFormat::Auto if !libsystemd::logging::connected_to_journal() => {
+            builder.with_env_filter(filter).finish().try_init()?;
+        }
+        LogFormat::Auto | LogFormat::Journald => {
+            let log = tracing_subscriber::registry().with(filter);
+            log.with(Journal).try_init()?;
+        }
+        LogFormat::Text => builder.with_env_filter(filter).finish().try_init()?,
+        LogFormat::Json => builder.json().with_env_filter(filter).finish().try_init()?,
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ use std::{
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::{io::AsyncReadExt as _, process::Child, task::JoinHandle, time::timeout};
 
+use tracing::debug;
+
 use crate::failpoint::reach;
 
 /// As much of stderr as an error carries.
@@ -33,8 +35,9 @@ pub enum ExecError {
         /// Why.
         source: io::Error,
     },
-    /// It failed.
-    #[error("{command} {how}: {stderr}")]
+    /// It failed. What is shown are its words; the place in its input, which may be about a
+    /// guest's addresses, is not.
+    #[error("{command} {how}: {}", words(stderr))]
     Failed {
         /// The command line.
         command: String,
@@ -57,6 +60,27 @@ pub enum ExecError {
         /// How long it had.
         seconds: u64,
     },
+}
+
+/// How many errors of a program are shown.
+const SHOWN: usize = 3;
+
+/// As many characters of one of them.
+const LINE: usize = 300;
+
+/// What a program says is wrong: its lines with an error, or the first where it marks none.
+fn words(stderr: &str) -> String {
+    let marked = || stderr.lines().filter(|line| line.contains("Error: "));
+    let mut shown: Vec<&str> = marked().take(SHOWN).collect();
+    if shown.is_empty() {
+        shown.extend(stderr.lines().next());
+    }
+    let cut = |line: &&str| line.chars().take(LINE).collect::<String>();
+    let text = shown.iter().map(cut).collect::<Vec<_>>().join("; ");
+    match marked().count().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text}; and {more} more"),
+    }
 }
 
 /// Runs a program and returns what it wrote on stdout.
@@ -169,7 +193,8 @@ async fn finish(mut child: Child, command: String, limit: Duration) -> Result<St
         return Ok(String::from_utf8_lossy(&out).into_owned());
     }
     let text = String::from_utf8_lossy(&err);
-    let stderr = text.trim().chars().take(MAX_STDERR).collect();
+    let stderr: String = text.trim().chars().take(MAX_STDERR).collect();
+    debug!(command, stderr, "a program failed");
     Err(ExecError::Failed {
         command,
         how: status.to_string(),
@@ -210,6 +235,18 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("can't start no-such-program"), "{error}");
+    }
+
+    #[test]
+    fn what_a_program_was_given_is_not_shown() {
+        let line = "/dev/stdin:1:5-9: Error: Could not process rule: No buffer space available";
+        let quoted = "add element ip6 sgagent owned { 2001:db8::1 }\n    ^^^^";
+        assert_eq!(words(&format!("{line}\n{quoted}")), line);
+        let many = format!("{line}\n{quoted}\n").repeat(5);
+        assert_eq!(words(&many), format!("{line}; {line}; {line}; and 2 more"));
+        assert_eq!(words(&format!("Killed\n{quoted}")), "Killed");
+        assert_eq!(words(&"é".repeat(LINE + 1)), "é".repeat(LINE));
+        assert_eq!(words(""), "");
     }
 
     /// A pipe has no size.

@@ -85,6 +85,9 @@ check settings_of_the_bridge_too says 'no_linklocal_learn 1' ip -d link show br0
 nft flush table bridge sgagent
 check what_somebody_flushed_comes_back soon rules_are_there
 check the_log_says_who_flushed soon says 'by="nft (pid' journalctl -u sgagent --no-pager
+check as_a_warning says 'somebody changed the rules' journalctl -u sgagent -p warning --no-pager
+check the_journal_knows_the_nic says 'bound nic=nic-1' journalctl SGAGENT_NIC=nic-1 --no-pager
+check and_what_it_is_not says 'No entries' journalctl SGAGENT_NIC=nic-2 --no-pager
 check an_operator_may_read says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
 check an_operator_changes_nothing says 'needs the role push' \
     setpriv --reuid ada --regid ada --init-groups sgctl apply /run/nic.yaml
