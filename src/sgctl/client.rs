@@ -116,10 +116,20 @@ impl Client {
 
     /// All NICs, their pages joined.
     pub async fn nics(&mut self) -> Result<pb::ListNicsResponse, Failure> {
+        self.nics_in(&[]).await
+    }
+
+    /// The NICs in these states, in any where none is given; their pages joined.
+    pub async fn nics_in(
+        &mut self,
+        states: &[pb::NicState],
+    ) -> Result<pb::ListNicsResponse, Failure> {
+        let states: Vec<i32> = states.iter().map(|state| (*state).into()).collect();
         let (mut all, mut page_token) = (pb::ListNicsResponse::default(), String::new());
         loop {
             let request = pb::ListNicsRequest {
                 page_token,
+                states: states.clone(),
                 ..pb::ListNicsRequest::default()
             };
             let page = call!(self.list_nics(request))?;

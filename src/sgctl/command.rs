@@ -72,6 +72,24 @@ enum Color {
     Never,
 }
 
+/// The states of NICs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum State {
+    Active,
+    Pending,
+    Quarantined,
+}
+
+impl State {
+    fn of_api(self) -> pb::NicState {
+        match self {
+            Self::Active => pb::NicState::Active,
+            Self::Pending => pb::NicState::Pending,
+            Self::Quarantined => pb::NicState::Quarantined,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Change NICs, groups and members by the request in FILE, YAML or JSON
@@ -93,7 +111,11 @@ enum Command {
         sync: bool,
     },
     /// List the NICs
-    Nics,
+    Nics {
+        /// Only those in this state; may be repeated
+        #[arg(long, value_enum)]
+        state: Vec<State>,
+    },
     /// Show a NIC
     Nic {
         /// Its id
@@ -166,7 +188,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Sync { file } => session.sync(&file, false).await,
         Command::Plan { file, sync: false } => session.apply(&file, true).await,
         Command::Plan { file, sync: true } => session.sync(&file, true).await,
-        Command::Nics => session.nics().await,
+        Command::Nics { state } => session.nics(&state).await,
         Command::Nic { id } => session.nic(id).await,
         Command::Groups => session.groups().await,
         Command::Group { id } => session.group(id).await,
@@ -236,8 +258,9 @@ impl<W: Write> Session<'_, W> {
         })
     }
 
-    async fn nics(&mut self) -> Result<(), Failure> {
-        let list = self.client().await?.nics().await?;
+    async fn nics(&mut self, states: &[State]) -> Result<(), Failure> {
+        let states: Vec<_> = states.iter().map(|state| state.of_api()).collect();
+        let list = self.client().await?.nics_in(&states).await?;
         self.show(&list, "ListNicsResponse", render::nics)
     }
 

@@ -65,6 +65,16 @@ async fn an_operator_sees_what_a_management_server_pushed() {
         .unwrap();
     assert!(status.contains("\x1b[32mhealthy\x1b[0m"), "{status}");
     assert!(status.contains("3 of 1000"), "{status}");
+    for (states, found) in [
+        (&["active"][..], true),
+        (&["pending"], false),
+        (&["quarantined", "active"], true),
+    ] {
+        let options = states.iter().flat_map(|state| ["--state", state]);
+        let words: Vec<_> = std::iter::once("nics").chain(options).collect();
+        let nics = sgctl(&world, &words).await.unwrap();
+        assert_eq!(nics.contains("ACTIVE"), found, "{words:?}: {nics}");
+    }
     let json = sgctl(&world, &["--json", "nics"]).await.unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["nics"][0]["status"]["state"], "NIC_STATE_ACTIVE");
