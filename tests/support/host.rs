@@ -18,7 +18,17 @@ use super::who::{HOST, Mac, Machine};
 /// A link-local address of the host on a guest's port.
 pub(crate) const HOST_SIDE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xff);
 
+/// What a socket of the host says.
+pub(crate) const HOST_TEXT: &[u8] = b"from the host";
+
 impl Net {
+    /// How many datagrams of a [`HostSocket`] came to a port. The host
+    /// says other things there in its own time, MLD reports above all.
+    pub(crate) fn host_datagrams(&self, machine: Machine) -> usize {
+        let frames = self.host_frames(machine);
+        frames.iter().filter(|f| f.ends_with(HOST_TEXT)).count()
+    }
+
     /// A UDP socket of the host, listening.
     pub(crate) fn host_socket(&self, port: u16) -> HostSocket {
         self.wait_for_address("br0", HOST.ll);
@@ -164,7 +174,7 @@ impl HostSocket {
     /// The same where a rule of the host may drop it, which its sender is told.
     pub(crate) fn try_send(&self, to: Ipv6Addr, port: u16) -> std::io::Result<usize> {
         let to = SocketAddrV6::new(to, port, 0, self.index);
-        self.socket.send_to(b"from the host", to)
+        self.socket.send_to(HOST_TEXT, to)
     }
 
     /// The sources of what has come: a frame is in the socket before its sender goes on.
