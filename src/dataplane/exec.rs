@@ -16,7 +16,6 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::{io::AsyncReadExt as _, process::Child, task::JoinHandle, time::timeout};
-
 use tracing::debug;
 
 use crate::failpoint::reach;

@@ -36,6 +36,7 @@ says() { # TEXT COMMAND..
     [[ $output == *"$1"* ]]
 }
 status_has() { grep -qE "$1" "/proc/$(systemctl show -P MainPID sgagent)/status"; }
+scrape() { python3 -c 'from urllib.request import urlopen; print(urlopen("http://[::1]:9874/metrics").read().decode())'; }
 is() { [[ $("${@:2}") == "$1" ]]; }
 
 modprobe -a tun bridge
@@ -49,6 +50,7 @@ uplinks = ["uplink0"]
 group = "sgagent"
 role = "inspect"
 CONFIGURATION
+sed -i 's/^metrics_listen = .*/metrics_listen = ["[::1]:9874"]/' /etc/sgagent/sgagent.toml
 install -m 644 packaging/sgagent.service /etc/systemd/system
 useradd --system --user-group --no-create-home --shell /usr/sbin/nologin sgagent
 useradd --no-create-home --user-group --groups sgagent ada
@@ -88,6 +90,9 @@ check the_log_says_who_flushed soon says 'by="nft (pid' journalctl -u sgagent --
 check as_a_warning says 'somebody changed the rules' journalctl -u sgagent -p warning --no-pager
 check the_journal_knows_the_nic says 'bound nic=nic-1' journalctl SGAGENT_NIC=nic-1 --no-pager
 check and_what_it_is_not says 'No entries' journalctl SGAGENT_NIC=nic-2 --no-pager
+check metrics_are_told says 'sgagent_nics{state="active"} 1' scrape
+check those_of_the_process_too says 'process_resident_memory_bytes ' scrape
+check and_of_the_table_of_flows says 'sgagent_conntrack_entries_limit ' scrape
 check an_operator_may_read says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
 check an_operator_changes_nothing says 'needs the role push' \
     setpriv --reuid ada --regid ada --init-groups sgctl apply /run/nic.yaml
