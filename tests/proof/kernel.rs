@@ -187,7 +187,7 @@ impl<'a> Bench<'a> {
         // Its own tracking loses these (`nf_br_ip6_fragment`).
         let lossy = placement() == Placement::Bridge && are_small_fragments(&frames);
         // And a bridge that snoops what it takes for broken (`ipv6_mc_check_mld`).
-        let lossy = lossy || (bridge_kind() == BridgeKind::Snooping && may_be_mld(&frames[0]));
+        let lossy = lossy || (bridge_kind() == BridgeKind::Snooping && may_be_broken(&frames[0]));
         if lossy && arrived.is_subset(&expected) {
             return Ok(Vec::new());
         }
@@ -343,9 +343,17 @@ fn is_of(frame: &[u8], sent: &[Vec<u8>]) -> bool {
     }
 }
 
-/// A report or a query where MLD has it: behind hop-by-hop options, to a group's MAC.
-fn may_be_mld(frame: &[u8]) -> bool {
-    frame[0] & 1 == 1 && frame.get(20) == Some(&0)
+/// Whether a bridge that snoops may take it for broken: multicast whose header is wrong, says that
+/// nothing follows or more than does (`ipv6_mc_check_ip6hdr`, `net/ipv6/mcast_snoop.c`), or what
+/// may be MLD.
+fn may_be_broken(frame: &[u8]) -> bool {
+    let multicast = frame[0] & 1 == 1;
+    let Some(header) = frame.get(14..54) else {
+        return multicast;
+    };
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let wrong = header[0] >> 4 != 6 || length == 0 || frame.len() < 54 + length;
+    multicast && (wrong || header[6] == 0)
 }
 
 /// Fragments that are less than any path has room for, or one that is whole in itself.

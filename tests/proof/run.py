@@ -24,6 +24,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TARGET = ROOT / os.environ.get('CARGO_TARGET_DIR', 'target')
 LOGS = TARGET / 'proof'
+# The build of the emulated machines: model and oracle take a tenth of the time that dev's take.
+OPTIMISED = ['--profile', 'vm']
 # Debian's kernel, the placement, the kind of bridge. 6.1, 6.12, and the newest there is.
 MACHINES = [
     *itertools.product(['linux-image-amd64', 'linux-image-6.12-amd64', 'linux-image-amd64/trixie-backports'],
@@ -100,7 +102,7 @@ class Proof:
 
 def here(proof, much):
     """What this kernel can do."""
-    test = ['tests/run.sh', 'cargo', 'test', '--offline', '--test']
+    test = ['tests/run.sh', 'cargo', 'test', '--offline', *OPTIMISED, '--test']
     proof.step('model and oracle', [*test, 'proof', '--', 'agree', '--nocapture'], AGREE,
                SGAGENT_PROOF_AGREE=much['agree'])
     for kind in ['plain', 'snooping'][:1 if much is SHORT else 2]:
@@ -135,7 +137,7 @@ def main():
     proof = Proof(much is FULL, arguments.only)
     # Packages, crates and the programs first: what runs in namespaces has no network.
     proof.step('set-up', ['tests/setup.sh'])
-    proof.step('build', ['cargo', 'test', '--no-run', '--test', 'proof', '--test', 'traffic', '--test', 'link'])
+    proof.step('build', ['cargo', 'test', '--no-run', *OPTIMISED, '--test', 'proof', '--test', 'traffic', '--test', 'link'])
     with concurrent.futures.ThreadPoolExecutor() as lanes:
         ended = [lanes.submit(lane, proof, much) for lane in ([here] if much is SHORT else [here, machines])]
     for lane in ended:
