@@ -1,4 +1,5 @@
-//! What a Prometheus scrapes: the agent's work ([`crate::agent::Meter`]), its state, and what was dropped.
+//! What a Prometheus scrapes: the agent's work ([`crate::agent::Meter`]), its state, and what was
+//! dropped.
 //!
 //! State is read when it is asked for and nothing is kept between two scrapes. Names and units
 //! are as Prometheus wants them (<https://prometheus.io/docs/practices/naming/>).

@@ -48,10 +48,11 @@ fi
 
 # ---- what is needed
 
-vm= fuzz=
+vm= fuzz= demo=
 [[ ${1-} != --vm ]] || vm=yes
 [[ ${1-} != --fuzz ]] || fuzz=yes
-readonly vm fuzz
+[[ ${1-} != --demo ]] || demo=yes
+readonly vm fuzz demo
 
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
@@ -67,10 +68,13 @@ dhclient    isc-dhcp-client     dhcp-client
 rdisc6      ndisc6              ndisc6
 ping        iputils-ping        iputils
 conntrack   conntrack           conntrack-tools
-promtool    prometheus          golang-github-prometheus
 sysctl      procps              procps-ng
 awk         mawk                gawk
 python3     python3             python3
+'
+# What checks the files for a Prometheus in packaging/; the demo has no use for it.
+readonly test_programs='
+promtool    prometheus          golang-github-prometheus
 '
 # To boot another kernel. Its package is Debian's, and apt gets it.
 readonly vm_programs='
@@ -92,6 +96,7 @@ readonly cargo_fuzz=0.13.1
 # lacking KIND: the packages of the programs that are not there.
 lacking() {
     local program apt dnf needed=$programs${vm:+$vm_programs}
+    [[ -n $demo ]] || needed+=$test_programs
     [[ -z $fuzz ]] || needed=$fuzz_programs
     while read -r program apt dnf; do
         [[ -z $program ]] || command -v "$program" >/dev/null || if [[ $1 == dnf ]]; then echo "$dnf"; else echo "$apt"; fi

@@ -101,7 +101,7 @@ impl Meter {
             changes: IntCounterVec::new(
                 Opts::new(
                     "sgagent_changes_total",
-                    "Changes that were asked for, by what became of them; dry runs are left out.",
+                    "Changes that were asked for, by what became of them; dry runs are left out, where they can be read.",
                 ),
                 &["result"],
             )?,

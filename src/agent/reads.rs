@@ -25,7 +25,7 @@ pub(super) enum Question {
 }
 
 /// Answers questions, a few at a time.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Reads(Arc<Semaphore>);
 
 impl Default for Reads {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{Stream, stream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     ServeOptions,
@@ -49,7 +49,7 @@ impl SecurityGroupAgent for Service {
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
         let request = request.into_inner();
         let change = convert(move || convert::apply(request)).await;
-        let change = change.inspect_err(|_| self.handle.refused())?;
+        let change = change.inspect_err(|status| self.count(status))?;
         let ids: Vec<NicId> = change.delta.nics.iter().map(|nic| nic.id.clone()).collect();
         let applied = self
             .handle
@@ -72,7 +72,7 @@ impl SecurityGroupAgent for Service {
 
     async fn sync(&self, request: Request<Streaming<pb::SyncRequest>>) -> Answer<pb::SyncResponse> {
         let read = self.read(request.into_inner()).await;
-        let (change, entries) = read.inspect_err(|_| self.handle.refused())?.into_parts();
+        let (change, entries) = read.inspect_err(|status| self.count(status))?.into_parts();
         let applied = self.handle.apply(change).await.map_err(|error| {
             not_applied(&match error {
                 ApplyError::Faults(faults) => ApplyError::Faults(Synced::rename(&entries, faults)),
@@ -278,6 +278,13 @@ async fn convert<T: Send + 'static>(
 }
 
 impl Service {
+    /// Counts a change that is wrong; a stream that broke off is none.
+    fn count(&self, status: &Status) {
+        if status.code() == Code::InvalidArgument {
+            self.handle.refused();
+        }
+    }
+
     /// The change that the pieces of a stream make.
     async fn read(&self, mut stream: Streaming<pb::SyncRequest>) -> Result<Synced, Status> {
         let max_octets = self

@@ -16,6 +16,13 @@ use super::{
 };
 
 impl World {
+    /// Each of these series has its value.
+    async fn tells(&self, expected: &[(&str, f64)]) {
+        for (series, value) in expected {
+            assert_eq!(self.metric(series).await, Some(*value), "{series}");
+        }
+    }
+
     /// The value of a series, by its name with its labels.
     async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.exporter.text().await.unwrap();
@@ -42,27 +49,31 @@ async fn changes_are_counted_by_what_became_of_them() {
         .apply("{dry_run: true, remove_nics: [owner]}")
         .await
         .unwrap();
-    for (result, times) in [
-        ("applied", 1.0),
-        ("unchanged", 1.0),
-        ("stale", 1.0),
-        ("invalid", 1.0),
-        ("unavailable", 0.0),
-    ] {
-        let series = format!("sgagent_changes_total{{result=\"{result}\"}}");
-        assert_eq!(world.metric(&series).await, Some(times), "{result}");
-    }
-    let counted = world.metric("sgagent_change_duration_seconds_count").await;
-    assert_eq!(counted, Some(1.0));
-    for (phase, times) in [
-        ("wait", 3.0),
-        ("kernel", 1.0),
-        ("disk", 1.0),
-        ("flows", 1.0),
-    ] {
-        let series = format!("sgagent_change_phase_duration_seconds_count{{phase=\"{phase}\"}}");
-        assert_eq!(world.metric(&series).await, Some(times), "{phase}");
-    }
+    let expected = [
+        ("sgagent_changes_total{result=\"applied\"}", 1.0),
+        ("sgagent_changes_total{result=\"unchanged\"}", 1.0),
+        ("sgagent_changes_total{result=\"stale\"}", 1.0),
+        ("sgagent_changes_total{result=\"invalid\"}", 1.0),
+        ("sgagent_changes_total{result=\"unavailable\"}", 0.0),
+        ("sgagent_change_duration_seconds_count", 1.0),
+        (
+            "sgagent_change_phase_duration_seconds_count{phase=\"wait\"}",
+            3.0,
+        ),
+        (
+            "sgagent_change_phase_duration_seconds_count{phase=\"kernel\"}",
+            1.0,
+        ),
+        (
+            "sgagent_change_phase_duration_seconds_count{phase=\"disk\"}",
+            1.0,
+        ),
+        (
+            "sgagent_change_phase_duration_seconds_count{phase=\"flows\"}",
+            1.0,
+        ),
+    ];
+    world.tells(&expected).await;
 }
 
 #[tokio::test]
@@ -95,7 +106,7 @@ async fn state_is_told_as_it_is() {
         .apply("nics: [{id: other, mac: '06:00:00:00:00:09', interfaces: [{name: vnet9}], group_ids: [g]}]")
         .await
         .unwrap();
-    for (series, value) in [
+    let expected = [
         ("sgagent_healthy", 1.0),
         ("sgagent_generation", 7.0),
         ("sgagent_groups", 1.0),
@@ -110,9 +121,8 @@ async fn state_is_told_as_it_is() {
             "sgagent_nic_dropped_bytes_total{nic=\"owner\",reason=\"spoofed-mac\"}",
             180.0,
         ),
-    ] {
-        assert_eq!(world.metric(series).await, Some(value), "{series}");
-    }
+    ];
+    world.tells(&expected).await;
     let text = world.exporter.text().await.unwrap();
     assert!(text.contains("placement=\"br_netfilter\""), "{text}");
     assert!(text.contains("process_start_time_seconds "), "{text}");
