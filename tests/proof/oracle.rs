@@ -6,11 +6,12 @@
 //! | S1 (a), which is of what is *delivered*, for what a guest sends | The list holds both ways, by message: else a permitted redirect, which conntrack calls invalid, could not get out. So does the rest of what S4 and permissions exempt: a broken one is its receiver's to ignore |
 //! | S1 (a) and broken packets | (a) comes before (d): an NS or a DHCPv6 reply with a wrong checksum passes |
 //! | "MLD queries and reports" delivered | 130, 131, 143; and a done (132), which takes a report back |
-//! | S1 (d) and multicast router discovery (RFC 4286) | has no flows, and is for S5 to judge, broken or not: what connection tracking says of it differs by kernel |
+//! | S1 (d) and multicast router discovery (RFC 4286) | has no flows, and is for S5 to judge, broken or not, behind AH too: what connection tracking says of it differs by kernel |
 //! | a packet that is broken and belongs to a flow | invalid, not established |
 //! | exempt from S3, S4 by permission | RA, Redirect, query out, RS in; UDP from 547, to 546, 547 out, to 547 in. `ANY_SOURCE` exempts nothing from groups |
 //! | what `icmpv6_default: DENY` leaves | ND, MLD, errors of a flow, established echoes; rules. An ICMPv6 message that no rule allows violates S2, in place of S3 or S4 |
-//! | G3, how much of the upper layer must be in the first fragment | the header of TCP, UDP, SCTP (RFC 7112), one octet of all else, in a whole packet likewise (what the frame has behind the packet's length counts) |
+//! | G3, how much of the upper layer must be in the first fragment | the header of TCP, UDP, SCTP (RFC 7112), one octet of all else, in a whole packet likewise |
+//! | G3–G13, T4 for fragments, and T3–T5 from the host in placement `br_netfilter`: what the frame has behind the packet's length | counts like the rest for which headers there are, and for types, codes, ports and DHCPv6's message; not for what ND and MLD have to be of. Nobody who keeps to the length finds a header there: it is a broken packet, dropped or for its receiver to ignore |
 //! | G3, T4: a fragment with more to come that ends off 8 octets | violates (RFC 8200 §4.5): Linux lets it go on by itself |
 //! | G3, No Next Header (59) | an upper layer like any other; conntrack calls it invalid (S1) |
 //! | G3, an upper-layer number that nobody has assigned | an upper layer like any other |
@@ -21,7 +22,7 @@
 //! | G3, fragments that are not the first | the headers before the fragment header are judged, what it calls next only where no first fragment may begin with it: hop-by-hop options, a routing or fragment header, AH |
 //! | T4, a first fragment that does not reach the upper layer, or the type of an ICMPv6 message | violates: it could be neighbour discovery (RFC 7112) |
 //! | ingress has no G3 otherwise | AH and other opaque headers are upper layers by their number, routing headers pass. Conntrack looks behind AH. A chain that breaks off is invalid (S1) |
-//! | a first header longer than the packet, no extension header next | as Linux: an empty upper layer of the next header's number (violates G3 on egress) |
+//! | a first header longer than the packet, no extension header next | as Linux: an empty upper layer of the next header's number, or AH (violates G3 on egress) |
 //! | payload length 0 | nothing is there, jumbogram or not |
 //! | payload length beyond the frame, another version than 6, no whole IPv6 header | `malformed`, and no other row is judged |
 //! | G4, an ICMPv6 message without a type | violates |
@@ -49,7 +50,7 @@
 //! | `ANY_UNOWNED`: the host's | those of all of its interfaces |
 //! | a first fragment without all of a TCP, UDP or ICMPv6 header, or without any octet of another upper layer | is a packet by itself, and the others are nothing (RFC 7112; Linux since 5.11) |
 //! | a fragment that comes twice | makes the datagram incomplete, as any overlap |
-//! | G14 | the row is named that is violated by the packet as it is joined |
+//! | G14 | the row is named that is violated by the packet as it is joined. G3 is a matter of the fragments: their first has all the headers |
 
 mod delivery;
 mod frame;
@@ -63,6 +64,7 @@ mod tracking;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
+use frame::Look;
 use sgagent::model::{Desired, Direction, IfName, Located, NicId};
 
 /// One question: one datagram, sent by or to be delivered to a NIC.
@@ -105,8 +107,7 @@ pub(crate) struct FirstCome {
 
 /// The rows that the datagram violates; none: it passes.
 pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
-    let mut rows = BTreeSet::new();
-    let mut packets = Vec::new();
+    let (mut rows, mut packets) = (BTreeSet::new(), Vec::new());
     for octets in question.frames {
         let Some(frame) = frame::ethernet(octets) else {
             rows.insert("malformed");
@@ -119,8 +120,11 @@ pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
         if frame.kind != 0x86dd {
             continue;
         }
-        match frame::Look::at(&frame) {
-            Some(packet) => packets.push(packet),
+        match Look::at(&frame).zip(Look::padded(&frame)) {
+            Some((packet, padded)) => {
+                rows.extend(guarded(question, &packet, &padded));
+                packets.push(packet);
+            }
             // For whoever it is for to ignore: nothing looks at it.
             None if question.unseen => {}
             None => {
@@ -128,32 +132,38 @@ pub(crate) fn violated(question: &Question<'_>) -> BTreeSet<&'static str> {
             }
         }
     }
-    let whole = frame::join(&packets);
-    for packet in packets.iter().chain(&whole) {
-        rows.extend(guarded(question, packet));
+    let Some(whole) = frame::join(&packets) else {
+        return rows;
+    };
+    if whole.piece.is_some() {
+        let mut again = guarded(question, &whole, &whole);
+        again.retain(|row| *row != "G3");
+        rows.extend(again);
     }
-    if let Some(whole) = whole.filter(|_| !question.unseen) {
+    if !question.unseen {
         rows.extend(groups::of_packet(question, &whole));
     }
     rows
 }
 
-fn guarded(question: &Question<'_>, packet: &frame::Look) -> Vec<&'static str> {
-    match question.direction {
-        Direction::Egress => {
-            let mut rows = guard::of_packet(question, packet);
-            if delivery::t4_fragment(packet) {
-                rows.push("T4");
-            }
-            rows
-        }
+/// The rows of the guards that a packet violates, which is looked at with its frame's padding
+/// before connection tracking has taken that off.
+fn guarded(question: &Question<'_>, packet: &Look, padded: &Look) -> Vec<&'static str> {
+    let mut rows = match question.direction {
+        Direction::Egress => guard::of_packet(question, padded),
+        Direction::Ingress if question.unseen => delivery::of_packet(question, padded),
         Direction::Ingress => delivery::of_packet(question, packet),
+    };
+    let hides = question.direction == Direction::Ingress && delivery::t4_hides(padded);
+    if delivery::t4_fragment(padded) || hides {
+        rows.push("T4");
     }
+    rows
 }
 
 /// Whether the frames are all of the datagram: an incomplete one never arrives.
 pub(crate) fn complete(frames: &[Vec<u8>]) -> bool {
-    let parse = |octets: &Vec<u8>| frame::Look::at(&frame::ethernet(octets)?);
+    let parse = |octets: &Vec<u8>| Look::at(&frame::ethernet(octets)?);
     let packets: Vec<_> = frames.iter().filter_map(parse).collect();
     match frames {
         [only] => packets.is_empty() || is_other(only) || frame::join(&packets).is_some(),

@@ -3,7 +3,7 @@
 use sgagent::model::Ipv4Mode;
 
 use super::Question;
-use super::frame::{End, Ethernet, Header, ICMPV6, Look, UDP};
+use super::frame::{AUTHENTICATION, End, Ethernet, ICMPV6, Look, UDP};
 use super::guard::pretends;
 use super::owned::{config, has, in_link_local_10, is_virtual_of, nic};
 
@@ -25,7 +25,7 @@ pub(super) fn of_packet(question: &Question<'_>, packet: &Look) -> Vec<&'static 
     if t3(question, packet) {
         violated.push("T3");
     }
-    if t4(packet) || t4_fragment(packet) || t4_hides(packet) {
+    if t4(packet) {
         violated.push("T4");
     }
     if t5(question, packet) {
@@ -66,19 +66,19 @@ fn t4(packet: &Look) -> bool {
         && (packet.hop_limit != 255 || packet.icmp_code() != Some(0))
 }
 
-/// The half of T4 that holds for every port.
+/// The half of T4 that holds for every port that a frame enters by.
 pub(super) fn t4_fragment(packet: &Look) -> bool {
     matches!(packet.icmp_type(), Some(133..=137)) && packet.has_fragment_header()
 }
 
 /// A fragment that could hide neighbour discovery: a first one that does not reach the type,
 /// or one that is never joined with others.
-fn t4_hides(packet: &Look) -> bool {
+pub(super) fn t4_hides(packet: &Look) -> bool {
     // AH is an upper layer to whoever delivers.
-    let hides = !packet.headers.iter().any(Header::is_authentication);
+    let hides = !matches!(packet.upper(), Some((AUTHENTICATION, _)));
     let hidden = match &packet.end {
         End::Broken => true,
-        End::Beyond(number, _) => *number == ICMPV6,
+        End::Beyond { next, .. } => *next == ICMPV6,
         End::Upper(number, octets) => *number == ICMPV6 && octets.is_empty(),
         End::LaterFragment => false,
     };

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
+pub(super) const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
 pub(super) const UDP: u8 = 17;
@@ -62,9 +62,9 @@ impl Header {
 pub(super) enum End {
     /// At an upper layer of this number, with what there is of it.
     Upper(u8, Vec<u8>),
-    /// At an upper layer of this number behind a header that is longer than what is there, by
-    /// so many octets.
-    Beyond(u8, usize),
+    /// At an upper layer of the number `next`, behind a header of the number `cut` that is longer
+    /// than what is there.
+    Beyond { cut: u8, next: u8 },
     /// Nowhere.
     Broken,
     /// In a fragment that is not the first.
@@ -97,14 +97,24 @@ pub(super) struct Look {
     pub piece: Option<Piece>,
     /// What the IPv6 header says of its length.
     pub length: usize,
-    /// How many octets the frame has behind that.
+    /// How many octets of what is looked at are behind that.
     pub padding: usize,
 }
 
 impl Look {
-    /// The packet in this frame; none where the IPv6 header lies. What is behind its length is
-    /// Ethernet's padding.
+    /// The packet in this frame, as who receives it takes it; none where the IPv6 header lies. What
+    /// is behind its length is Ethernet's padding.
     pub(super) fn at(frame: &Ethernet) -> Option<Self> {
+        Self::up_to(frame, |end| end)
+    }
+
+    /// The same with the padding, which to a guard is like the rest.
+    pub(super) fn padded(frame: &Ethernet) -> Option<Self> {
+        Self::up_to(frame, |_| frame.rest.len())
+    }
+
+    /// Up to what is made of where its length ends.
+    fn up_to(frame: &Ethernet, last: impl Fn(usize) -> usize) -> Option<Self> {
         let octets = &frame.rest;
         if octets.len() < 40 || octets[0] >> 4 != 6 {
             return None;
@@ -123,9 +133,9 @@ impl Look {
             end: End::Broken,
             piece: None,
             length: end - 40,
-            padding: octets.len() - end,
+            padding: last(end) - end,
         };
-        look.walk(octets[6], &octets[40..end]);
+        look.walk(octets[6], &octets[40..last(end)]);
         Some(look)
     }
 
@@ -147,7 +157,7 @@ impl Look {
                 self.end = if hidden {
                     End::Broken
                 } else {
-                    End::Beyond(next, length - rest.len())
+                    End::Beyond { cut: number, next }
                 };
                 return;
             }
@@ -199,7 +209,14 @@ impl Look {
 
     /// The upper layer, as far as it is there: of what is behind AH, nothing.
     pub(super) fn upper(&self) -> Option<(u8, &[u8])> {
-        if self.headers.iter().any(Header::is_authentication) {
+        let cut = matches!(
+            self.end,
+            End::Beyond {
+                cut: AUTHENTICATION,
+                ..
+            }
+        );
+        if cut || self.headers.iter().any(Header::is_authentication) {
             return Some((AUTHENTICATION, &[]));
         }
         self.tracked()
@@ -209,7 +226,7 @@ impl Look {
     pub(super) fn tracked(&self) -> Option<(u8, &[u8])> {
         match &self.end {
             End::Upper(number, octets) => Some((*number, octets)),
-            End::Beyond(number, _) => Some((*number, &[])),
+            End::Beyond { next, .. } => Some((*next, &[])),
             End::Broken | End::LaterFragment => None,
         }
     }
@@ -218,6 +235,12 @@ impl Look {
     pub(super) fn octets_of(&self, wanted: u8) -> Option<&[u8]> {
         self.upper()
             .and_then(|(number, octets)| (number == wanted).then_some(octets))
+    }
+
+    /// Those of them that are within the packet's length.
+    pub(super) fn whole_octets_of(&self, wanted: u8) -> Option<&[u8]> {
+        let octets = self.octets_of(wanted)?;
+        Some(&octets[..octets.len().saturating_sub(self.padding)])
     }
 
     /// The type of an `ICMPv6` message.
@@ -291,7 +314,7 @@ fn is_truncated(first: &Look) -> bool {
         End::Upper(6, octets) => octets.len() < 20,
         End::Upper(UDP | ICMPV6, octets) => octets.len() < 8,
         End::Upper(_, octets) => octets.is_empty(),
-        End::Beyond(..) => true,
+        End::Beyond { .. } => true,
         End::Broken | End::LaterFragment => false,
     }
 }

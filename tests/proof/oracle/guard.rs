@@ -78,8 +78,7 @@ fn g3(_: &Question<'_>, packet: &Look) -> bool {
             .is_some_and(|(kind, left)| kind != 2 && left != 0)
     };
     let nowhere = match &packet.end {
-        End::Broken => true,
-        End::Beyond(number, missing) => opaque(*number) || packet.padding <= *missing,
+        End::Broken | End::Beyond { .. } => true,
         End::Upper(number, octets) => {
             let whole = match number {
                 6 => 20,
@@ -87,7 +86,7 @@ fn g3(_: &Question<'_>, packet: &Look) -> bool {
                 132 => 12,
                 _ => 1,
             };
-            opaque(*number) || octets.len() + packet.padding < whole
+            opaque(*number) || octets.len() < whole
         }
         End::LaterFragment => {
             let next = packet.piece.as_ref().map(|piece| piece.next);
@@ -275,7 +274,7 @@ fn is_mld(packet: &Look) -> bool {
 /// MLD's own header is there, behind nothing or a router alert.
 fn only_router_alert(packet: &Look) -> bool {
     let whole = packet
-        .octets_of(ICMPV6)
+        .whole_octets_of(ICMPV6)
         .is_some_and(|octets| octets.len() >= 8);
     let alert = match packet.headers.as_slice() {
         [] => true,
@@ -291,7 +290,7 @@ type NdOption = (u8, Vec<u8>);
 /// The options of a Neighbor Discovery message behind its fixed part (RFC 4861 §4.6); none where
 /// they don't add up, or where the fixed part is not whole.
 fn options(packet: &Look, fixed: usize) -> Option<Vec<NdOption>> {
-    let mut rest = packet.octets_of(ICMPV6)?.get(fixed..)?;
+    let mut rest = packet.whole_octets_of(ICMPV6)?.get(fixed..)?;
     let mut found = Vec::new();
     while !rest.is_empty() {
         let length = 8 * usize::from(*rest.get(1)?);
@@ -315,6 +314,6 @@ fn names_virtual_mac(question: &Question<'_>, option: &NdOption) -> bool {
 
 /// The target of an NS or an NA.
 fn target(packet: &Look) -> Option<Ipv6Addr> {
-    let octets = packet.octets_of(ICMPV6)?;
+    let octets = packet.whole_octets_of(ICMPV6)?;
     (octets.len() >= 24).then(|| address_at(octets, 8))
 }

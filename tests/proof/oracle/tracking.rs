@@ -34,8 +34,8 @@ pub(super) enum State {
 
 /// The state of a whole packet. A broken one belongs to no flow, whatever is known.
 pub(super) fn state(packet: &Look, flow: FlowState) -> State {
-    // Multicast router discovery: kernels differ.
-    if matches!(packet.icmp_type(), Some(151..=153)) {
+    // Multicast router discovery, behind AH too: kernels differ.
+    if matches!(packet.tracked(), Some((ICMPV6, [151..=153, ..]))) {
         return State::Untracked;
     }
     if !sound(packet) {
@@ -71,7 +71,7 @@ pub(super) fn first(packet: &Look) -> First {
 fn sound(packet: &Look) -> bool {
     match &packet.end {
         End::Broken | End::LaterFragment => false,
-        End::Upper(..) | End::Beyond(..) => match packet.tracked() {
+        End::Upper(..) | End::Beyond { .. } => match packet.tracked() {
             // ipv6_skip_exthdr finds nothing; icmp over IPv6 is nobody's.
             None | Some((NONE | ICMPV4, _)) => false,
             Some((TCP, octets)) => sound_tcp(packet, octets),

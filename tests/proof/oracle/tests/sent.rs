@@ -50,6 +50,9 @@ fn a_lying_header_is_malformed() {
     // Ethernet's padding is no part of the packet.
     let padded = [udp().frame(), vec![7; 5]].concat();
     assert_eq!(asked(&open, Direction::Egress).rows(&[padded]), "");
+    // What is behind the length is looked at by the guard, and by nobody behind it.
+    assert_eq!(sent(&open, &A.to(STRANGER).udp(1, 546).length(0)), "G11 S1");
+    assert_eq!(sent(&open, &udp().length(0)), "S1");
 }
 
 #[test]
