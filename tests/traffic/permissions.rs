@@ -44,6 +44,8 @@ fn router_advertisements_permission_lifts_nothing_else() {
     net.dropped(&A.queries().src(B.ll));
     net.dropped(&A.to(R.ll).src(R.ll).redirect(A.ll, STRANGER));
     net.dropped(&A.advertises().atomic());
+    // The frame ends before the code (G5).
+    net.dropped(&A.to(ALL_NODES).src(A.ll).hop(255).upper(58, &[134]));
     net.dropped(&A.advertises().cut(1, &[16]));
     net.dropped(&A.to(B.ll).dhcp(547, 546, 7));
     net.dropped(&A.to(DHCP_SERVERS).dhcp(546, 547, 12));
