@@ -27,6 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve the API and enforce what is pushed, until SIGTERM. The rules stay.
     Run(Options),
+    /// Put what was acknowledged in force and end, serving nobody: for the boot, before there is a
+    /// network or a guest. If it can't be read, guests' ports are closed.
+    Restore(Options),
     /// Remove all that is ours from the kernel and restore the host's settings. Guests are
     /// unprotected afterwards. What was acknowledged stays on disk.
     Purge(Options),
@@ -249,7 +252,9 @@ mod tests {
         let words = ["sgagent", "run"].into_iter().chain(args.iter().copied());
         match Cli::try_parse_from(words).unwrap().command {
             Command::Run(options) => options,
-            other @ (Command::Purge(_) | Command::Compile { .. }) => panic!("{other:?}"),
+            other @ (Command::Restore(_) | Command::Purge(_) | Command::Compile { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -18,12 +18,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, FlowTable, Handle, Identity, Meter, Parts, restore_settings},
+    agent::{FlowTable, Handle, restore_settings},
     config::{Config, Placement},
     dataplane::{
         Dataplane as _,
         nft::{self, Nft},
-        orphans::{self, Claim},
     },
     failpoint::reach,
     grpc::{self, Listener, ServeOptions, Tls, serve},
@@ -35,34 +34,23 @@ use crate::{
     },
     policy::{self, Numbering},
     sgctl,
-    store::{Redb, Store as _},
+    store::Store as _,
     telemetry,
 };
+
+mod start;
+
+use start::{STORE, Started, open_store};
 
 /// Serves until SIGTERM or SIGINT. The rules stay in the kernel.
 pub async fn run(config: Config) -> Result<()> {
     let started = tokio::time::Instant::now();
     telemetry::start(&config.log, config.log_format)?;
-    let (placement, placement_reason) = place(&config).await?;
-    let mut dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
-    dataplane
-        .watch()
-        .context("changes of the ruleset can't be watched")?;
-    let identity = identify(&dataplane, placement, placement_reason).await?;
-    let (store, _claim) = open_store(&config).await?;
-    let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
-        .await
-        .context("the host's interfaces can't be watched")?;
-    let parts = Parts {
-        dataplane,
-        host,
-        store,
-        limits: config.model_limits(),
-        host_policy: config.host_policy(placement),
-        identity,
-        meter: Meter::new()?,
-    };
-    let (agent, handle) = Agent::start(parts).await?;
+    let Started {
+        agent,
+        handle,
+        claim: _claim,
+    } = Started::with(&config).await?;
     let (ended, agent_ended) = tokio::sync::oneshot::channel::<()>();
     let mut agent = tokio::spawn(async move {
         agent.run().await;
@@ -108,6 +96,16 @@ fn serve_options(config: &Config, started: tokio::time::Instant) -> ServeOptions
     }
 }
 
+/// Puts what was acknowledged in force and ends, before there is a network or a guest.
+pub async fn restore(config: Config) -> Result<()> {
+    telemetry::start(&config.log, config.log_format)?;
+    let started = Started::with(&config).await?;
+    match &started.handle.view().unhealthy {
+        Some(why) => bail!("what was acknowledged is not in force: {why}"),
+        None => Ok(()),
+    }
+}
+
 /// Removes all that is ours from the kernel and restores the host's settings.
 pub async fn purge(config: Config) -> Result<()> {
     telemetry::start(&config.log, config.log_format)?;
@@ -140,21 +138,6 @@ pub async fn purge(config: Config) -> Result<()> {
 
 /// How long the agent may go on after the listeners are closed.
 const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(2);
-
-const STORE: &str = "state.redb";
-
-/// Opens the store, which nobody but a running agent holds; and what an agent that was killed has
-/// started goes on no more.
-async fn open_store(config: &Config) -> Result<(Redb, Claim)> {
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
-    let store = Redb::open(config.state_dir.join(STORE))
-        .context("the state can't be opened (is another sgagent running?)")?;
-    let path = config.state_dir.join("nft.lock");
-    let claim = orphans::claim(&path).await;
-    let claim = claim.with_context(|| format!("lock {}", path.display()))?;
-    Ok((store, claim))
-}
 
 async fn listeners(config: &Config) -> Result<Vec<Listener>> {
     let mut listeners = vec![unix_listener(config).await?];
@@ -199,51 +182,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    })
-}
-
-/// Where the stateful stage runs on this host, and why there: what the kernel says when
-/// it is asked counts, not what it is called.
-async fn place(config: &Config) -> Result<(nft::Placement, String)> {
-    use nft::Placement::{BrNetfilter, Bridge};
-    let forced = |placement| async move {
-        nft::can(&config.nft, placement)
-            .await
-            .with_context(|| format!("placement {} is not to be had here", placement.name()))?;
-        Ok((placement, "the configuration says so".to_owned()))
-    };
-    match config.placement {
-        Placement::Bridge => forced(Bridge).await,
-        Placement::BrNetfilter => forced(BrNetfilter).await,
-        Placement::Auto => {
-            let Err(why) = nft::can(&config.nft, Bridge).await else {
-                let reason = "the bridge tracks connections itself, and its name can be matched";
-                return Ok((Bridge, reason.to_owned()));
-            };
-            nft::can(&config.nft, BrNetfilter).await.with_context(|| {
-                format!("neither placement is to be had here; bridge: {why}; br_netfilter")
-            })?;
-            Ok((
-                BrNetfilter,
-                format!("placement bridge is not to be had: {why}"),
-            ))
-        }
-    }
-}
-
-/// Finds out what this host is.
-async fn identify(
-    dataplane: &Nft,
-    placement: nft::Placement,
-    placement_reason: String,
-) -> Result<Identity> {
-    let kernel = tokio::fs::read_to_string("/proc/sys/kernel/osrelease").await?;
-    Ok(Identity {
-        dataplane: "nftables".to_owned(),
-        placement: placement.name().to_owned(),
-        placement_reason,
-        kernel_version: kernel.trim().to_owned(),
-        nft_version: dataplane.version().await.context("nft")?,
     })
 }
 

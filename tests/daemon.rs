@@ -9,6 +9,7 @@
 mod daemon {
     pub(crate) mod host;
     mod log;
+    mod restore;
 }
 
 use std::{

@@ -82,6 +82,11 @@ impl Nft {
         Ok(())
     }
 
+    /// Whether the kernel has a table of ours.
+    pub async fn is_programmed(&self) -> Result<bool, DataplaneError> {
+        Ok(!self.reader().our_families().await?.is_empty())
+    }
+
     /// What `nft --version` says.
     pub async fn version(&self) -> Result<String, ExecError> {
         let text = exec::run(&self.program, &["--version"], "", LIMIT).await?;

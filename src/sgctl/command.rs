@@ -3,9 +3,11 @@
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Failure,
@@ -14,6 +16,7 @@ use super::{
     explain::Explain,
     json, render,
     tls::Credentials,
+    wait::{self, Awaited},
 };
 use crate::pb;
 
@@ -25,7 +28,8 @@ const EXIT_CODES: &str = "Exit codes:
   1  the agent refused; the code and each fault are on standard error
   2  the arguments or the file are wrong; nothing was sent
   3  the agent can't be reached
-  4  status --check: the agent is not healthy, or NICs are quarantined";
+  4  status --check: the agent is not healthy, or NICs are quarantined;
+     wait: what was waited for is not in force";
 
 /// Talks to the sgagent of a hypervisor host.
 #[derive(Debug, Parser)]
@@ -146,6 +150,18 @@ enum Command {
         /// Only of this NIC
         nic: Option<String>,
     },
+    /// Wait until NICs are in force, or all interfaces of a libvirt domain that are on managed bridges
+    Wait {
+        /// How long, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        timeout: u32,
+        /// The file with the domain's XML, or - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "nics")]
+        domain: Option<String>,
+        /// Their ids
+        #[arg(value_name = "NIC", required_unless_present = "domain")]
+        nics: Vec<String>,
+    },
     /// Say what becomes of a packet and why, without sending it
     Explain(Box<Explain>),
 }
@@ -196,6 +212,11 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Status { check } => session.status(check).await,
         Command::Ruleset => session.ruleset().await,
         Command::Drops { nic } => session.drops(nic).await,
+        Command::Wait {
+            timeout,
+            domain,
+            nics,
+        } => session.wait(timeout, domain, nics).await,
         Command::Explain(question) => session.explain(*question).await,
     }
 }
@@ -302,6 +323,42 @@ impl<W: Write> Session<'_, W> {
     async fn explain(&mut self, question: Explain) -> Result<(), Failure> {
         let answer = self.client().await?.explain(question.request()?).await?;
         self.show(&answer, "ExplainResponse", render::explained)
+    }
+
+    /// Nothing is printed: that it ends is the answer.
+    async fn wait(
+        &mut self,
+        seconds: u32,
+        domain: Option<String>,
+        nics: Vec<String>,
+    ) -> Result<(), Failure> {
+        let awaited = match domain {
+            Some(file) => Awaited::Interfaces(wait::interfaces(&document::read(&file)?)?),
+            None => Awaited::Nics(nics),
+        };
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        loop {
+            let found = self.missing(&awaited).await;
+            let failure = match found {
+                Ok(missing) if missing.is_empty() => return Ok(()),
+                Ok(missing) => Failure::NotWell(missing.join("\n")),
+                // It may be starting.
+                Err(unreachable @ Failure::Unreachable { .. }) => unreachable,
+                Err(other) => return Err(other),
+            };
+            if Instant::now() + wait::PAUSE > until {
+                return Err(failure);
+            }
+            sleep(wait::PAUSE).await;
+        }
+    }
+
+    async fn missing(&self, awaited: &Awaited) -> Result<Vec<String>, Failure> {
+        let mut client = self.client().await?;
+        let nics = client.nics().await?.nics;
+        // After the NICs: a port that is bound meanwhile is not missing.
+        let status = client.status().await?;
+        Ok(wait::missing(awaited, &status, &nics))
     }
 
     async fn status(&mut self, check: bool) -> Result<(), Failure> {

@@ -36,6 +36,11 @@ says() { # TEXT COMMAND..
     [[ $output == *"$1"* ]]
 }
 status_has() { grep -qE "$1" "/proc/$(systemctl show -P MainPID sgagent)/status"; }
+# As libvirt calls it (qemuProcessStartHook), for a guest with this interface.
+hook() { # OPERATION MAC
+    echo "<domain><devices><interface type='bridge'><mac address='$2'/><source bridge='br0'/><target dev='vnet0'/></interface></devices></domain>" |
+        SGAGENT_WAIT=1 /etc/libvirt/hooks/qemu.d/sgagent www "$1" begin -
+}
 scrape() { python3 -c 'from urllib.request import urlopen; print(urlopen("http://[::1]:9874/metrics").read().decode())'; }
 is() { [[ $("${@:2}") == "$1" ]]; }
 
@@ -51,7 +56,8 @@ group = "sgagent"
 role = "inspect"
 CONFIGURATION
 sed -i 's/^metrics_listen = .*/metrics_listen = ["[::1]:9874"]/' /etc/sgagent/sgagent.toml
-install -m 644 packaging/sgagent.service /etc/systemd/system
+install -m 644 packaging/sgagent{,-boot}.service /etc/systemd/system
+install -D -m 755 packaging/libvirt/sgagent /etc/libvirt/hooks/qemu.d/sgagent
 useradd --system --user-group --no-create-home --shell /usr/sbin/nologin sgagent
 useradd --no-create-home --user-group --groups sgagent ada
 systemctl daemon-reload
@@ -69,8 +75,16 @@ nics:
 - {id: nic-1, mac: "06:00:00:00:00:01", interfaces: [{name: vnet0}], slaac_prefix: "2001:db8::/64", group_ids: [g]}
 NIC
 
-exposure=$(systemd-analyze security --no-pager sgagent.service | sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')
-check "exposure_is_at_most_2 ($exposure)" awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 2.0) }'
+for unit in sgagent sgagent-boot; do
+    exposure=$(systemd-analyze security --no-pager $unit.service | sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+    check "exposure_of_${unit}_is_at_most_2 ($exposure)" awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 2.0) }'
+done
+rules_are_there() { says @port_in nft list chain bridge sgagent guard; }
+before() { [[ " $(systemctl show -P Before sgagent-boot) " == *" $1 "* ]]; }
+check it_boots_before_the_network before network-pre.target
+check and_before_anybody_starts_guests before libvirtd.service
+check a_boot_without_a_state_closes systemctl start sgagent-boot
+check with_its_rules rules_are_there
 check it_starts systemctl start sgagent
 check it_is_not_root status_has "^Uid:[[:space:]]+$(id -u sgagent)[[:space:]]"
 # CAP_NET_ADMIN is bit 12 (linux/capability.h).
@@ -79,9 +93,11 @@ check its_children_get_no_more status_has '^CapBnd:[[:space:]]+0000000000001000$
 check system_calls_are_filtered status_has '^Seccomp:[[:space:]]+2$'
 check a_nic_is_bound soon says ACTIVE sgctl apply /run/nic.yaml
 # A flush leaves elements, and takes rules.
-rules_are_there() { says @port_in nft list chain bridge sgagent guard; }
 check its_rules_are_in_the_kernel rules_are_there
 check and_its_elements says vnet0 nft list map bridge sgagent nic_mark
+check a_guest_may_start_whose_nic_is_in_force hook start 06:00:00:00:00:01
+check no_other_may says 'bound to NIC nic-1, whose MAC is 06:00:00:00:00:01' hook start 06:00:00:00:00:02
+check libvirt_is_not_held_up_otherwise hook stopped 06:00:00:00:00:02
 check settings_of_the_network_are_its_own soon is 3 sysctl -n net.netfilter.nf_conntrack_frag6_timeout
 check settings_of_the_bridge_too says 'no_linklocal_learn 1' ip -d link show br0
 nft flush table bridge sgagent
@@ -102,6 +118,22 @@ systemctl kill --signal KILL sgagent
 check it_comes_back_when_it_is_killed soon says ACTIVE sgctl nics
 check it_stops systemctl stop sgagent
 check its_rules_stay rules_are_there
+check the_hook_says_that_nobody_answers says 'cannot reach the agent' hook start 06:00:00:00:00:01
+
+# As after a boot: nothing in the kernel, and what was acknowledged on disk.
+as_after_a_boot() {
+    systemctl stop sgagent-boot
+    nft flush ruleset
+}
+as_after_a_boot
+check a_boot_puts_in_force_what_was_acknowledged systemctl start sgagent-boot
+check and_it_is_there says vnet0 nft list map bridge sgagent nic_mark
+as_after_a_boot
+: >/var/lib/sgagent/state.redb
+check a_boot_with_a_damaged_state_has_failed says failed systemctl start sgagent-boot
+check and_has_closed_all_the_same rules_are_there
+check with_nobodys_port eval '! says vnet0 nft list map bridge sgagent nic_mark'
+check and_says_so soon says "guests' ports are closed" journalctl -u sgagent-boot --no-pager
 
 echo "$passed passed, $failed failed"
 ((failed == 0))
