@@ -13,27 +13,32 @@
 
 mod actor;
 mod change;
+mod diagnose;
 mod drift;
 mod drops;
 mod explain;
 mod handle;
 mod meter;
 mod reads;
+mod recent;
 mod revoke;
 mod settings;
 mod status;
+mod times;
 mod view;
 
 pub use crate::{
     model::Generation,
-    policy::{Explanation, FlowState, Origin, RuleRef, Step, Verdict},
+    policy::{Check, Explanation, FlowState, Found, Origin, RuleRef, Step, Verdict},
 };
 pub use actor::{Agent, Parts};
+pub use diagnose::Diagnosis;
 pub use drift::Drift;
 pub use explain::{ExplainRefusal, Explained, Given, PacketFields, Query, Transport};
 pub use handle::{ApplyError, Handle, ReadError};
 pub use meter::Meter;
 pub use settings::{HostPolicy, restore as restore_settings};
+pub use times::NicTimes;
 pub use view::{
     Applied, BridgeView, Change, DropCount, Drops, FlowTable, Identity, NicDrops, View,
 };

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use crate::ruleset::{Cut, Learned, NicNumber, Plan, Reason};
+use crate::ruleset::{Cut, Held, Learned, NicNumber, Plan, Reason, Ruleset};
 
 pub mod conntrack;
 pub mod exec;
@@ -68,6 +68,13 @@ pub trait Reader: Send + Sync + 'static {
 
     /// What the kernel has learned from packets since the rules were loaded.
     fn learned(&self) -> impl Future<Output = Result<Learned, DataplaneError>> + Send;
+
+    /// What is there of one NIC, of what is to be.
+    fn held(
+        &self,
+        wanted: &Ruleset,
+        nic: NicNumber,
+    ) -> impl Future<Output = Result<Held, DataplaneError>> + Send;
 
     /// What is programmed, as text.
     fn text(&self) -> impl Future<Output = Result<String, DataplaneError>> + Send;

@@ -19,6 +19,7 @@
 pub mod fuzzing;
 mod message;
 mod setting;
+mod state;
 mod watch;
 
 use std::{fmt, future::Future, io, sync::Arc};
@@ -26,7 +27,7 @@ use std::{fmt, future::Future, io, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch::Receiver;
 
-use crate::model::{BridgeConfig, IfName, IfPattern, Interfaces};
+use crate::model::{BridgeConfig, IfName, IfPattern, Interfaces, LinkState};
 
 /// The host, as the agent sees it.
 pub trait Host: Send + Sync + 'static {
@@ -36,6 +37,12 @@ pub trait Host: Send + Sync + 'static {
     /// Reads a setting; `None` where this kernel does not have it.
     fn get(&self, setting: &Setting)
     -> impl Future<Output = Result<Option<u64>, LinkError>> + Send;
+
+    /// Whether an interface can carry anything; `None` where there is none of this name.
+    fn state(
+        &self,
+        interface: &IfName,
+    ) -> impl Future<Output = Result<Option<LinkState>, LinkError>> + Send;
 
     /// Writes a setting. It is read back: what the kernel passed over is an error.
     fn set(
@@ -181,6 +188,10 @@ impl Host for Netlink {
 
     async fn get(&self, setting: &Setting) -> Result<Option<u64>, LinkError> {
         setting::get(setting).await
+    }
+
+    async fn state(&self, interface: &IfName) -> Result<Option<LinkState>, LinkError> {
+        state::get(interface).await
     }
 
     async fn set(&self, setting: &Setting, value: u64) -> Result<(), LinkError> {

@@ -17,12 +17,14 @@ use crate::{
 };
 
 mod binding;
+mod diagnose;
 mod explain;
 mod groups;
 mod next;
 mod numbering;
 mod takeover;
 
+pub use diagnose::{Check, Facts, Found, Read, Recent, diagnose, located};
 pub use explain::{
     ExplainError, Explainer, Explanation, FlowState, Origin, Question, RuleRef, Stage, Step,
     Verdict, packets, summary,

@@ -30,6 +30,7 @@ use crate::model::{
 
 mod cut;
 mod flow;
+mod held;
 mod learned;
 pub mod name;
 mod narrow;
@@ -40,6 +41,7 @@ mod reason;
 pub use cut::{Before, Cut, Pardon, Selector, Suspect};
 pub use flow::{Flow, Ground, Judge, Upper};
 pub(crate) use flow::{ICMPV6, SCTP, TCP, UDP};
+pub use held::Held;
 pub use learned::Learned;
 pub use narrow::Comparison;
 pub use plan::{Change, Object, Plan};

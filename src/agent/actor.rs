@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Handle, HostPolicy, Identity, Meter, View, drift::Drifts, handle::Command, meter::Failure,
-    reads::Reads, revoke::Revocation, settings::Settings, status,
+    reads::Reads, revoke::Revocation, settings::Settings, status, times::Times,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -54,7 +54,7 @@ pub struct Parts<D, H, S> {
 #[derive(Debug)]
 pub struct Agent<D, H, S> {
     pub(super) dataplane: D,
-    host: H,
+    host: Arc<H>,
     pub(super) store: S,
     pub(super) limits: Limits,
     identity: Identity,
@@ -73,6 +73,9 @@ pub struct Agent<D, H, S> {
     pub(super) crowded: bool,
     pub(super) drifts: Drifts,
     reads: Reads,
+    times: Times,
+    /// When our tables were last loaded whole.
+    loaded: Option<Instant>,
     pub(super) meter: Meter,
 }
 
@@ -126,7 +129,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let interfaces = host.interfaces();
         let mut agent = Self {
             dataplane,
-            host,
+            host: Arc::new(host),
             store,
             limits,
             identity,
@@ -143,6 +146,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             crowded: false,
             drifts: Drifts::default(),
             reads: Reads::default(),
+            times: Times::default(),
+            loaded: None,
             meter,
         };
         agent.forget_settings().await;
@@ -202,8 +207,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         match command {
             Command::Apply(change, reply) => self.alone(*change, reply).await,
             Command::Read(question) => {
-                let reader = self.dataplane.reader();
-                self.reads.begin(question, reader, self.numbering.clone());
+                let kernel = (self.dataplane.reader(), Arc::clone(&self.host));
+                self.reads.begin(question, kernel, self.numbering.clone());
             }
         }
     }
@@ -228,6 +233,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if done.is_ok() {
             self.trouble.kernel = None;
             if plan.from.is_none() {
+                self.loaded = Some(Instant::now());
                 self.drifts.replaced();
             }
         } else {
@@ -254,14 +260,20 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             Arc::new(Located::from(interfaces))
         };
         let compiled = compile(&self.saved.desired, &host, &mut self.numbering);
-        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
-        self.compiled = Arc::new(compiled);
+        self.advance(compiled);
         if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             warn!(%error, "the rules could not be changed and are replaced");
             self.restore().await;
         }
         self.revoke().await;
         self.publish();
+    }
+
+    /// What is compiled becomes what is in force, or what is to be.
+    pub(super) fn advance(&mut self, compiled: Compiled) {
+        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.times.advance(&self.compiled, &compiled);
+        self.compiled = Arc::new(compiled);
     }
 
     /// Cuts the flows that what is in force and acknowledged doesn't allow any more; says
@@ -318,7 +330,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let found = self
             .settings
             .examine(
-                &self.host,
+                &*self.host,
                 interfaces,
                 &self.saved.settings,
                 &mut self.drifts,
@@ -340,7 +352,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         }
         self.saved = saved;
         self.settings
-            .set(&self.host, &found, &mut self.drifts)
+            .set(&*self.host, &found, &mut self.drifts)
             .await;
     }
 
@@ -351,7 +363,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         if stale.is_empty() {
             return;
         }
-        let failed = super::settings::restore(&self.host, &stale).await;
+        let failed = super::settings::restore(&*self.host, &stale).await;
         for why in failed.values() {
             warn!(why, "a setting could not be restored");
         }
@@ -375,6 +387,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
         warnings.extend(self.drifts.warning());
+        let times = if Arc::ptr_eq(compiled, &self.compiled) {
+            self.times.clone()
+        } else {
+            self.times.if_it_were(&self.compiled, compiled)
+        };
         View {
             compiled: Arc::clone(compiled),
             generation: saved.generation.as_ref().map(|given| given.number),
@@ -385,6 +402,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             host_warnings: warnings,
             drifts: self.drifts.told(),
             drift_repairs: self.drifts.repaired(),
+            times,
+            loaded: self.loaded,
         }
     }
 }

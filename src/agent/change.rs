@@ -15,7 +15,6 @@ use super::{
     actor::Agent,
     handle::{Command, Reply},
     meter::Phase,
-    status,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -257,9 +256,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         self.persist(self.saved_from(draft, generation)).await?;
         let on_disk = Instant::now();
         self.meter.took(Phase::Disk, on_disk - in_force);
-        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.advance(compiled);
         self.numbering = numbering;
-        self.compiled = Arc::new(compiled);
         let flows_cut = self.revoke().await;
         self.meter.took(Phase::Flows, on_disk.elapsed());
         let generation = self.saved.generation.as_ref().map(|g| g.number);

@@ -109,7 +109,7 @@ impl Handle {
         self.read(Question::Learned).await
     }
 
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<Result<T, ReadError>>) -> Question,
     ) -> Result<T, ReadError> {

@@ -1,14 +1,19 @@
 //! What is read from the kernel for a caller, beside the agent's task.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Drops, ReadError, drops};
+use super::{Drops, ReadError, drops, recent::Samples};
 use crate::{
-    dataplane::{DataplaneError, Reader},
-    policy::Numbering,
-    ruleset::Learned,
+    dataplane::{DataplaneError, Dropped, Reader},
+    link::{Host, Setting},
+    model::{IfName, LinkState, NicId},
+    policy::{Numbering, Read, Recent},
+    ruleset::{Held, Learned, NicNumber, Ruleset},
 };
 
 /// How many readings may go on at the same time: each walks over all that there is.
@@ -22,36 +27,120 @@ pub(super) enum Question {
     Drops(Reply<Drops>),
     RulesetText(Reply<String>),
     Learned(Reply<Learned>),
+    /// What was dropped of a NIC lately; nothing where there was no reading long enough ago.
+    Recent(Reply<Option<Recent>>, NicId),
+    /// What of a NIC is there, of what is to be.
+    Held(Reply<Held>, Arc<Ruleset>, NicNumber),
+    /// Interfaces and settings.
+    Path(Reply<Path>, Along),
+    /// Nothing: to be answered is to have had a turn, with no change under way.
+    Turn(Reply<()>),
+}
+
+/// What is on a NIC's way.
+#[derive(Debug, Default)]
+pub(super) struct Along {
+    /// Its interfaces and their bridges.
+    pub(super) links: Vec<IfName>,
+    /// Bridges whose IPv6 bridge netfilter has to show.
+    pub(super) shown: Vec<IfName>,
+}
+
+/// What the kernel says of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Path {
+    pub(super) links: BTreeMap<IfName, Read<Option<LinkState>>>,
+    pub(super) shown: BTreeMap<IfName, Read<bool>>,
 }
 
 /// Answers questions, a few at a time.
 #[derive(Debug)]
-pub(super) struct Reads(Arc<Semaphore>);
+pub(super) struct Reads {
+    turns: Arc<Semaphore>,
+    samples: Arc<Mutex<Samples>>,
+}
 
 impl Default for Reads {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TOGETHER)))
+        Self {
+            turns: Arc::new(Semaphore::new(TOGETHER)),
+            samples: Arc::default(),
+        }
     }
 }
 
 impl Reads {
     /// Begins to read; says nothing where nobody waits for it any more.
-    pub(super) fn begin(&self, question: Question, reader: impl Reader, numbering: Numbering) {
-        let turns = Arc::clone(&self.0);
+    pub(super) fn begin<H: Host>(
+        &self,
+        question: Question,
+        (reader, host): (impl Reader, Arc<H>),
+        numbering: Numbering,
+    ) {
+        let (turns, samples) = (Arc::clone(&self.turns), Arc::clone(&self.samples));
+        // Also whoever asks for something else leaves a sample.
+        let sampled = move |all: &[Dropped], nic| {
+            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.take(all, nic)
+        };
         tokio::spawn(async move {
             let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             match question {
                 Question::Drops(reply) => {
-                    let counted = async { Ok(drops::tally(&reader.drops().await?, &numbering)) };
+                    let counted = async {
+                        let all = reader.drops().await?;
+                        sampled(&all, None);
+                        Ok(drops::tally(&all, &numbering))
+                    };
+                    answer(reply, counted).await;
+                }
+                Question::Recent(reply, nic) => {
+                    let number = numbering.nics().find(|(_, id)| **id == nic);
+                    let number = number.map(|(number, _)| number);
+                    let counted = async { Ok(sampled(&reader.drops().await?, number)) };
                     answer(reply, counted).await;
                 }
                 Question::RulesetText(reply) => answer(reply, reader.text()).await,
                 Question::Learned(reply) => answer(reply, reader.learned()).await,
+                Question::Held(reply, wanted, nic) => {
+                    answer(reply, reader.held(&wanted, nic)).await;
+                }
+                Question::Path(reply, along) => {
+                    answer(reply, async { Ok(path(&*host, along).await) }).await;
+                }
+                Question::Turn(reply) => answer(reply, async { Ok(()) }).await,
             }
         });
     }
+}
+
+async fn path(host: &impl Host, along: Along) -> Path {
+    let mut path = Path::default();
+    for name in along.links {
+        let state = host.state(&name).await;
+        let state = state.map_err(|error| super::settings::in_full(&error));
+        path.links.insert(name, state);
+    }
+    for name in along.shown {
+        // One of both will do (br_nf_pre_routing, net/bridge/br_netfilter_hooks.c).
+        let own = Setting::NfCallIp6tables(name.clone());
+        let mut shown = Ok(false);
+        for setting in [own, Setting::AllNfCallIp6tables] {
+            match host.get(&setting).await {
+                Ok(Some(value)) if value != 0 => {
+                    shown = Ok(true);
+                    break;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => shown = Err(format!("this kernel has no {setting}")),
+                Err(error) => shown = Err(super::settings::in_full(&error)),
+            }
+        }
+        path.shown.insert(name, shown);
+    }
+    path
 }
 
 async fn answer<T>(mut reply: Reply<T>, reading: impl Future<Output = Result<T, DataplaneError>>) {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Drift, status};
+use tokio::time::Instant;
+
+use super::{Drift, NicTimes, status, times::Times};
 use crate::{
     model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary},
     policy::Compiled,
@@ -93,6 +95,10 @@ pub struct View {
     pub drifts: Vec<Drift>,
     /// How much of that was repaired since the start.
     pub drift_repairs: u64,
+    /// Since when the NICs are what they are.
+    pub(super) times: Times,
+    /// When our tables were last loaded whole: what the kernel learns is from then on.
+    pub(super) loaded: Option<Instant>,
 }
 
 impl View {
@@ -104,6 +110,11 @@ impl View {
     /// What became of a NIC.
     pub fn outcome(&self, nic: &NicId) -> Option<&Outcome> {
         self.compiled.outcomes.get(nic).map(|outcome| &**outcome)
+    }
+
+    /// Since when a NIC is what it is.
+    pub fn times(&self, nic: &NicId) -> NicTimes {
+        self.times.of(nic)
     }
 
     /// What on this host is not protected.

@@ -26,6 +26,7 @@ mod fragment;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod held;
 mod json;
 mod listing;
 mod monitor;
@@ -312,7 +313,11 @@ impl Dataplane for Nft {
     type Reader = Reader;
 
     fn reader(&self) -> Reader {
-        Reader::new(self.program.clone(), Arc::clone(&self.programmed))
+        Reader::new(
+            self.program.clone(),
+            self.parameters.placement,
+            Arc::clone(&self.programmed),
+        )
     }
 
     async fn apply(&mut self, plan: &Plan) -> Result<(), DataplaneError> {

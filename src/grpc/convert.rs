@@ -6,6 +6,7 @@
 //! until it is handled here.
 
 mod change;
+mod diagnose;
 mod enums;
 mod explain;
 mod fingerprint;
@@ -19,6 +20,7 @@ mod tests;
 mod text;
 
 pub use change::{Synced, apply, sync};
+pub(super) use diagnose::diagnosed;
 pub(super) use explain::{explain, explained};
 pub use overview::{group_info, group_infos, status};
 pub use read::{drop_counts, group, member, nic, nic_drops, nic_info, nic_status, summary};

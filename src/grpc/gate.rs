@@ -32,6 +32,7 @@ const READING: &[&str] = &[
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/sgagent.v1.SecurityGroupAgent/Diagnose",
     "/sgagent.v1.SecurityGroupAgent/Explain",
     "/sgagent.v1.SecurityGroupAgent/GetGroup",
     "/sgagent.v1.SecurityGroupAgent/GetNic",

@@ -61,9 +61,7 @@ impl SecurityGroupAgent for Service {
         Ok(Response::new(pb::ApplyResponse {
             revision: view.revision,
             generation: view.generation,
-            nics: named
-                .map(|nic| convert::nic_status(nic, view.outcome(&nic.id)))
-                .collect(),
+            nics: named.map(|nic| convert::nic_status(nic, view)).collect(),
             summary: Some(convert::summary(&applied.summary)),
             plan: applied.plan,
             flows_cut: applied.flows_cut,
@@ -96,7 +94,7 @@ impl SecurityGroupAgent for Service {
         let view = self.handle.view();
         let nic = view.desired().nics.get(&id);
         let nic = nic.ok_or_else(|| not_found("id", "NIC", id.as_str()))?;
-        let nic = Some(convert::nic_info(nic, view.outcome(&nic.id)));
+        let nic = Some(convert::nic_info(nic, &view));
         Ok(Response::new(pb::GetNicResponse { nic }))
     }
 
@@ -120,8 +118,7 @@ impl SecurityGroupAgent for Service {
         let view = self.handle.view();
         let after = page.after.as_ref().map_or(Unbounded, Excluded);
         let nics = view.desired().nics.range::<NicId, _>((after, Unbounded));
-        let infos =
-            nics.map(|(id, nic)| (id.clone(), convert::nic_info(nic, view.outcome(&nic.id))));
+        let infos = nics.map(|(id, nic)| (id.clone(), convert::nic_info(nic, &view)));
         let wanted = infos.filter(|(_, info)| {
             let state = info.status.as_ref().map(pb::NicStatus::state);
             states.is_empty() || states.contains(&state)
@@ -265,6 +262,18 @@ impl SecurityGroupAgent for Service {
         let all = all.map_err(|refusal| not_explained(&refusal))?;
         Ok(Response::new(convert::explained(all, trace)))
     }
+
+    async fn diagnose(
+        &self,
+        request: Request<pb::DiagnoseRequest>,
+    ) -> Answer<pb::DiagnoseResponse> {
+        let pb::DiagnoseRequest { nic_id } = request.into_inner();
+        let id = parsed(|f| convert::nic_id(f, &Path::top("nic_id"), nic_id))?;
+        let flows = (self.options.flow_table)();
+        let found = self.handle.diagnose(&id, flows).await;
+        let found = found.ok_or_else(|| not_found("nic_id", "NIC", id.as_str()))?;
+        Ok(Response::new(convert::diagnosed(found)))
+    }
 }
 
 /// Converts a request that may be long where it holds up no other call.
@@ -314,6 +323,5 @@ fn not_active(view: &View) -> Vec<pb::NicStatus> {
             .is_some_and(|outcome| outcome.state == NicState::Active)
     };
     let nics = view.desired().nics.values().filter(|nic| !active(&nic.id));
-    nics.map(|nic| convert::nic_status(nic, view.outcome(&nic.id)))
-        .collect()
+    nics.map(|nic| convert::nic_status(nic, view)).collect()
 }

@@ -232,13 +232,15 @@ async fn link_info(setting: &Setting, name: &IfName) -> Result<Vec<LinkInfo>, Li
     Ok(info.unwrap_or_default())
 }
 
-fn is_no_device(error: &io::Error) -> bool {
+pub(super) fn is_no_device(error: &io::Error) -> bool {
     error.raw_os_error() == Some(ENODEV)
 }
 
 /// Asks over a connection of its own: settings are seldom written, and netlink-proto's
 /// connections do not outlive an error of their socket.
-async fn request<T>(ask: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> io::Result<T> {
+pub(super) async fn request<T>(
+    ask: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> io::Result<T> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let answer = async {
         tokio::select! {

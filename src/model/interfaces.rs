@@ -38,6 +38,15 @@ pub struct Link {
     pub multicast_snooping: bool,
 }
 
+/// Whether an interface can carry anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkState {
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether its other end is there.
+    pub carrier: bool,
+}
+
 /// What the kernel last told of an interface's settings: those that are ours to keep, and what
 /// they depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

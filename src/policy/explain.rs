@@ -21,6 +21,7 @@ use crate::{
 mod delivery;
 mod groups;
 mod guard;
+mod hint;
 mod octets;
 mod owned;
 mod reassembly;
@@ -30,6 +31,7 @@ mod tracking;
 use delivery::{Delivered, Delivery};
 use groups::{Allowed, Groups};
 use guard::{Guard, Passed};
+pub(super) use hint::usual_cause;
 use octets::{Frame, HOP_BY_HOP, IPV6, Packet, octet};
 use owned::Owner;
 use reassembly::Joined;

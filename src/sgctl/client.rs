@@ -6,7 +6,7 @@ use futures::stream;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 use tower::service_fn;
@@ -146,6 +146,15 @@ impl Client {
         call!(self.get_group(pb::GetGroupRequest { id }))
     }
 
+    /// One group; nothing where it is not there.
+    pub async fn group_if_there(&mut self, id: String) -> Result<Option<pb::Group>, Failure> {
+        match self.api.get_group(pb::GetGroupRequest { id }).await {
+            Ok(answer) => Ok(answer.into_inner().group.and_then(|info| info.group)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(self.failed(status)),
+        }
+    }
+
     /// All groups, their pages joined.
     pub async fn groups(&mut self) -> Result<pb::ListGroupsResponse, Failure> {
         let (mut all, mut page_token) = (pb::ListGroupsResponse::default(), String::new());
@@ -203,6 +212,11 @@ impl Client {
     /// What was dropped, of one NIC or of all.
     pub async fn drops(&mut self, nic_id: String) -> Result<pb::ListDropsResponse, Failure> {
         call!(self.list_drops(pb::ListDropsRequest { nic_id }))
+    }
+
+    /// What is wrong with a NIC.
+    pub async fn diagnose(&mut self, nic_id: String) -> Result<pb::DiagnoseResponse, Failure> {
+        call!(self.diagnose(pb::DiagnoseRequest { nic_id }))
     }
 
     /// What becomes of packets, and why.

@@ -29,7 +29,7 @@ const EXIT_CODES: &str = "Exit codes:
   2  the arguments or the file are wrong; nothing was sent
   3  the agent can't be reached
   4  status --check: the agent is not healthy, or NICs are quarantined;
-     wait: what was waited for is not in force";
+     diagnose: something is wrong; wait: what was waited for is not in force";
 
 /// Talks to the sgagent of a hypervisor host.
 #[derive(Debug, Parser)]
@@ -120,7 +120,7 @@ enum Command {
         #[arg(long, value_enum)]
         state: Vec<State>,
     },
-    /// Show a NIC
+    /// Show what a NIC may do, why, and since when
     Nic {
         /// Its id
         id: String,
@@ -161,6 +161,11 @@ enum Command {
         /// Their ids
         #[arg(value_name = "NIC", required_unless_present = "domain")]
         nics: Vec<String>,
+    },
+    /// Go along a NIC's path, and say the first thing that is wrong; exit with 4 where something is
+    Diagnose {
+        /// Its id
+        nic: String,
     },
     /// Say what becomes of a packet and why, without sending it
     Explain(Box<Explain>),
@@ -217,6 +222,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
             domain,
             nics,
         } => session.wait(timeout, domain, nics).await,
+        Command::Diagnose { nic } => session.diagnose(nic).await,
         Command::Explain(question) => session.explain(*question).await,
     }
 }
@@ -286,8 +292,18 @@ impl<W: Write> Session<'_, W> {
     }
 
     async fn nic(&mut self, id: String) -> Result<(), Failure> {
-        let answer = self.client().await?.nic(id).await?;
-        self.show(&answer, "GetNicResponse", render::nic)
+        let mut client = self.client().await?;
+        let answer = client.nic(id).await?;
+        let mut groups: Vec<render::Group> = Vec::new();
+        if !self.show.json {
+            let nic = answer.nic.as_ref().and_then(|info| info.nic.as_ref());
+            for id in nic.into_iter().flat_map(|nic| &nic.group_ids) {
+                groups.push((id.clone(), client.group_if_there(id.clone()).await?));
+            }
+        }
+        self.show(&answer, "GetNicResponse", |answer, colour| {
+            render::nic(answer, &groups, colour)
+        })
     }
 
     async fn groups(&mut self) -> Result<(), Failure> {
@@ -359,6 +375,15 @@ impl<W: Write> Session<'_, W> {
         // After the NICs: a port that is bound meanwhile is not missing.
         let status = client.status().await?;
         Ok(wait::missing(awaited, &status, &nics))
+    }
+
+    async fn diagnose(&mut self, nic: String) -> Result<(), Failure> {
+        let answer = self.client().await?.diagnose(nic).await?;
+        self.show(&answer, "DiagnoseResponse", render::diagnosed)?;
+        match answer.first_wrong {
+            Some(check) => Err(Failure::NotWell(check.text)),
+            None => Ok(()),
+        }
     }
 
     async fn status(&mut self, check: bool) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ pub enum Failure {
         /// Why not.
         why: String,
     },
-    /// `status --check` found something, or what `wait` waits for is not in force.
+    /// `status --check` or `diagnose` found something, or what `wait` waits for is not in force.
     #[error("{0}")]
     NotWell(String),
     /// The answer could not be written.

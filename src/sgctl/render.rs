@@ -5,10 +5,14 @@ use std::fmt::Write as _;
 use super::table::{Cell, Table, Tone};
 use crate::pb::{self, interface_selector::By};
 
+mod diagnose;
 mod explain;
+mod nic;
 mod status;
 
+pub(super) use diagnose::diagnosed;
 pub(super) use explain::explained;
+pub(super) use nic::{Group, nic};
 pub(super) use status::status;
 
 /// How many addresses a list shows of each NIC.
@@ -130,66 +134,6 @@ pub(super) fn nics(list: &pb::ListNicsResponse, colour: bool) -> String {
             status.reason.into(),
         ]);
     }
-    table.render(colour)
-}
-
-/// One NIC with all that is known of it.
-pub(super) fn nic(answer: &pb::GetNicResponse, colour: bool) -> String {
-    let info = answer.nic.clone().unwrap_or_default();
-    let (nic, status) = (
-        info.nic.unwrap_or_default(),
-        info.status.unwrap_or_default(),
-    );
-    let mut table = Table::pairs();
-    table.pair("NIC", &nic.id);
-    table.pair("state", state(status.state()));
-    table.pair("reason", &status.reason);
-    table.pair(
-        "instance",
-        format!("{} {}", nic.instance_id, nic.instance_name).trim(),
-    );
-    table.pair("MAC", &nic.mac);
-    for selector in &nic.interfaces {
-        table.pair("found by", selector_text(selector));
-    }
-    for bound in &status.interfaces {
-        let pb::BoundInterface {
-            name,
-            index,
-            bridge,
-        } = bound;
-        table.pair(
-            "bound to",
-            format!("{name} (index {index}, bridge {bridge})"),
-        );
-    }
-    for address in &status.addresses {
-        let shared = if address.shared { ", shared" } else { "" };
-        let kind = short(address.kind().as_str_name(), "ADDRESS_KIND_");
-        table.pair("may use", format!("{} ({kind}{shared})", address.address));
-    }
-    table.pair(
-        "link-local",
-        short(status.link_local().as_str_name(), "LINK_LOCAL_MODE_"),
-    );
-    table.pair("virtual MACs", nic.virtual_macs.join(" "));
-    table.pair("groups", nic.group_ids.join(" "));
-    let permissions = nic
-        .permissions()
-        .map(|one| short(one.as_str_name(), "PERMISSION_"));
-    table.pair("permissions", permissions.collect::<Vec<_>>().join(" "));
-    let action = |given: Option<i32>, value: pb::DefaultAction| {
-        given.map_or_else(
-            || "allow (default)".to_owned(),
-            |_| short(value.as_str_name(), "DEFAULT_ACTION_"),
-        )
-    };
-    table.pair("ICMPv6", action(nic.icmpv6_default, nic.icmpv6_default()));
-    table.pair("egress", action(nic.egress_default, nic.egress_default()));
-    let ipv4 = nic
-        .ipv4
-        .map(|_| short(nic.ipv4().as_str_name(), "IPV4_MODE_"));
-    table.pair("IPv4", ipv4.unwrap_or_else(|| "pass (default)".to_owned()));
     table.render(colour)
 }
 

@@ -11,8 +11,8 @@ use std::{
 use sgagent::{
     dataplane::{Dataplane, DataplaneError, Dropped, Reader, Tampering, exec::ExecError},
     link::{Host, LinkError, Setting},
-    model::{BridgeConfig, Interfaces, Link, LinkKind},
-    ruleset::{Cut, Learned, NicNumber, Object, Plan, Reason, Ruleset},
+    model::{BridgeConfig, IfName, Interfaces, Link, LinkKind, LinkState},
+    ruleset::{Cut, Held, Learned, NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
 use tokio::sync::{mpsc, watch};

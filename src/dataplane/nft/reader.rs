@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
-use super::{LIMIT, listing};
+use super::{LIMIT, held, listing, skeleton::Placement};
 use crate::{
     dataplane::{self, DataplaneError, Dropped, exec, exec::ExecError},
-    ruleset::{Learned, NicNumber, Ruleset, name},
+    ruleset::{Held, Learned, NicNumber, Ruleset, name},
 };
 
 /// Starts the `nft` program to list, never to change anything.
 #[derive(Debug)]
 pub struct Reader {
     program: String,
+    placement: Placement,
     /// Whose interfaces are whose.
     programmed: Arc<Ruleset>,
 }
 
 impl Reader {
-    pub(super) fn new(program: String, programmed: Arc<Ruleset>) -> Self {
+    pub(super) fn new(program: String, placement: Placement, programmed: Arc<Ruleset>) -> Self {
         Self {
             program,
+            placement,
             programmed,
         }
     }
@@ -79,6 +81,21 @@ impl dataplane::Reader for Reader {
         let heard = listing::by_address::<String>(&heard)?;
         learned.heard_routers = heard.into_iter().map(|(_, address)| address).collect();
         Ok(learned)
+    }
+
+    async fn held(&self, wanted: &Ruleset, nic: NicNumber) -> Result<Held, DataplaneError> {
+        let question = held::Question::of(nic, wanted, self.placement);
+        let input = question.text();
+        let error = match exec::run(&self.program, &["-a", "-f", "-"], &input, LIMIT).await {
+            Ok(printed) => return Ok(question.answer(&printed)),
+            Err(error) => error,
+        };
+        if let ExecError::Failed { stderr, .. } = &error
+            && let Some(line) = held::ended_at(stderr)
+        {
+            return Ok(question.ended(line));
+        }
+        Err(DataplaneError::Unreadable(error.to_string()))
     }
 
     async fn text(&self) -> Result<String, DataplaneError> {

@@ -1,7 +1,7 @@
 //! Values of the model into messages of the API.
 
 use crate::{
-    agent::{DropCount, NicDrops},
+    agent::{DropCount, NicDrops, NicTimes, View},
     model::{
         Bound, DefaultAction, Direction, GroupRule, Icmpv6Match, InterfaceSelector, Ipv4Mode,
         LinkLocal, Member, Nic, NicState, Outcome, OwnedAddress, Permission, PortRange, Protocol,
@@ -64,8 +64,12 @@ pub fn nic(nic: &Nic) -> pb::Nic {
 
 /// What is in force for a NIC. A NIC without an outcome is one that the agent has not
 /// looked at yet.
-pub fn nic_status(nic: &Nic, outcome: Option<&Outcome>) -> pb::NicStatus {
-    let (state, reason, bound) = match outcome {
+pub fn nic_status(nic: &Nic, view: &View) -> pb::NicStatus {
+    let NicTimes {
+        since_ms,
+        changed_at_ms,
+    } = view.times(&nic.id);
+    let (state, reason, bound) = match view.outcome(&nic.id) {
         Some(Outcome { state, bound }) => match state {
             NicState::Active => (pb::NicState::Active, "", bound.as_slice()),
             NicState::Pending(why) => (pb::NicState::Pending, why.as_str(), bound.as_slice()),
@@ -86,14 +90,16 @@ pub fn nic_status(nic: &Nic, outcome: Option<&Outcome>) -> pb::NicStatus {
         interfaces: bound.iter().map(interface).collect(),
         addresses: effective_addresses(nic),
         link_local: link_local_mode(&nic.effective_link_local()).into(),
+        since_ms,
+        changed_at_ms,
     }
 }
 
 /// A NIC with what became of it.
-pub fn nic_info(nic: &Nic, outcome: Option<&Outcome>) -> pb::NicInfo {
+pub fn nic_info(nic: &Nic, view: &View) -> pb::NicInfo {
     pb::NicInfo {
         nic: Some(self::nic(nic)),
-        status: Some(nic_status(nic, outcome)),
+        status: Some(nic_status(nic, view)),
     }
 }
 

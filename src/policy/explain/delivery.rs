@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::{
     guard::{OFF_8_OCTETS, first_fragment, mac},
+    hint,
     octets::{Frame, IPV6, Packet, octet, word},
     owned::Owner,
     trace::{Denial, Stage, Trace},
@@ -80,9 +81,8 @@ impl Delivery<'_, '_> {
                 mac(to),
                 self.owner.nic.mac
             );
-            let hint = "the bridge floods what it knows no port for; or who sent it has a stale \
-                        neighbour entry";
-            return Err(Denial::new(Reason::NotForNic, "T1", text).hint(hint.to_owned()));
+            let denial = Denial::new(Reason::NotForNic, "T1", text);
+            return Err(denial.hint(hint::FLOODED.to_owned()));
         }
         self.step("T1", format!("to {}", mac(to)));
         match head.ether_type {

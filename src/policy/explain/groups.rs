@@ -1,7 +1,7 @@
 //! The stateful stage: rows G14 and S1 to S6, of the whole packet.
 
 use super::{
-    FlowState, RuleRef,
+    FlowState, RuleRef, hint,
     octets::{Packet, octet, word},
     owned::Owner,
     trace::{Denial, Stage, Trace},
@@ -175,9 +175,7 @@ impl Groups<'_, '_> {
             }
             Direction::Egress => {
                 let text = format!("nothing allows {what} to {}: {which}", packet.destination);
-                let hint = "a group with an egress rule, or egress_default DENY, ends the \
-                            default of sending anything; icmpv6_default DENY ends it for ICMPv6";
-                Denial::new(Reason::GroupEgress, "S4", text).hint(hint.to_owned())
+                Denial::new(Reason::GroupEgress, "S4", text).hint(hint::EGRESS.to_owned())
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{
+    hint,
     octets::{
         AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, Header, IPV6, Packet, ROUTING,
         address, link_layer, octet, word,
@@ -83,9 +84,7 @@ impl Guard<'_, '_> {
             mac(source),
             self.owner.nic.mac
         );
-        let hint = "the guest changed its MAC, bridges for others (nested machines, containers), \
-                    or uses a virtual router's MAC that is not among virtual_macs";
-        Err(Denial::new(Reason::SpoofedMac, "G1", text).hint(hint.to_owned()))
+        Err(Denial::new(Reason::SpoofedMac, "G1", text).hint(hint::OTHER_MAC.to_owned()))
     }
 
     fn packet(&mut self, frame: &Frame<'_>) -> Outcome {
@@ -150,8 +149,8 @@ impl Guard<'_, '_> {
         let rogue = |row, text: &str| Denial::new(Reason::RogueDhcpv6, row, text);
         let (from, to) = (word(data, 0), word(data, 2));
         if (from == Some(547) || to == Some(546)) && !serves {
-            let hint = "the guest runs a DHCPv6 server or relay: permission DHCPV6_SERVER";
-            return Err(rogue("G11", "a DHCPv6 server's or relay's message").hint(hint.to_owned()));
+            let denial = rogue("G11", "a DHCPv6 server's or relay's message");
+            return Err(denial.hint(hint::DHCPV6_SERVER.to_owned()));
         }
         if to == Some(547) && !serves {
             if from != Some(546) {
@@ -174,10 +173,8 @@ impl Guard<'_, '_> {
     fn icmpv6(&mut self, frame: &Frame<'_>, packet: &Packet<'_>, data: &[u8]) -> Outcome {
         let kind = octet(data, 0).unwrap_or_default();
         let advertises = self.may(Permission::RouterAdvertisements);
-        let of_no_router = |reason, what: &str| {
-            let hint = "the guest runs a router: permission ROUTER_ADVERTISEMENTS";
-            Denial::new(reason, "G4", what).hint(hint.to_owned())
-        };
+        let of_no_router =
+            |reason, what: &str| Denial::new(reason, "G4", what).hint(hint::ROUTER.to_owned());
         match kind {
             1..=4 | 128 | 129 => {
                 self.step("G4", format!("ICMPv6 type {kind}, which a guest may send"));
@@ -461,19 +458,12 @@ fn spoof(row: &'static str, text: &str) -> Denial {
 
 fn names(row: &'static str, other: [u8; 6]) -> Denial {
     let text = format!("its link-layer address option names {}", mac(other));
-    let hint = "the guest speaks for another MAC than the NIC's: it changed its MAC, bridges for \
-                others, or answers for a shared address whose virtual MAC is not declared";
-    Denial::new(Reason::NdSpoof, row, text).hint(hint.to_owned())
+    Denial::new(Reason::NdSpoof, row, text).hint(hint::OTHERS_LLADDR.to_owned())
 }
 
 fn not_carried(ether_type: u16) -> Denial {
     let (text, hint) = match ether_type {
-        0x8100 | 0x88a8 => (
-            "a VLAN tag".to_owned(),
-            Some(
-                "the guest sends on a VLAN interface of its own; a NIC carries one untagged network",
-            ),
-        ),
+        0x8100 | 0x88a8 => ("a VLAN tag".to_owned(), Some(hint::VLAN)),
         0x0800 | 0x0806 => (
             "IPv4 or ARP, which this NIC does not carry".to_owned(),
             Some("the NIC's ipv4 is BLOCK"),
