@@ -13,6 +13,7 @@ mod api {
     pub(crate) mod bad_input;
     pub(crate) mod changes;
     pub(crate) mod dashboard;
+    pub(crate) mod diagnose;
     pub(crate) mod drift;
     pub(crate) mod explain;
     pub(crate) mod fake;

@@ -1,5 +1,5 @@
 //! Clients that are not ours against the API: the real grpcurl, which speaks only
-//! reflection v1alpha, and Python with stubs generated from the definition.
+//! reflection v1alpha, buf, and Python with stubs generated from the definition.
 //!
 //! `tests/clients/setup.sh` installs them; without them these tests fail.
 
@@ -106,12 +106,81 @@ async fn grpcurl_lists_and_describes_over_both_listeners() {
             assert!(services.lines().any(|line| line == name), "{services}");
         }
         let methods = grpcurl_says(&[], &place, &["list", "sgagent.v1.SecurityGroupAgent"]).await;
-        assert_eq!(methods.lines().count(), 11, "{methods}");
+        assert_eq!(methods.lines().count(), 12, "{methods}");
         let nic = grpcurl_says(&[], &place, &["describe", "sgagent.v1.Nic"]).await;
         assert!(
             nic.contains("repeated string delegated_prefixes = 11;"),
             "{nic}"
         );
+    }
+}
+
+/// A request for each method that reads, and words of its answer.
+const READS: [(&str, &str, &str); 10] = [
+    ("Diagnose", r#"{"nic_id": "owner"}"#, "\"flow-table\""),
+    (
+        "Explain",
+        r#"{"nic_id": "owner", "direction": "DIRECTION_EGRESS",
+            "packet": {"protocol": "PROTOCOL_UDP", "destination": "2001:db8::9", "destination_port": 53}}"#,
+        "PACKET_VERDICT_ACCEPT",
+    ),
+    ("GetGroup", r#"{"id": "g"}"#, "\"memberCount\": 1"),
+    ("GetNic", r#"{"id": "owner"}"#, "\"sinceMs\""),
+    ("GetRuleset", "{}", "a line of the ruleset"),
+    ("GetStatus", "{}", "\"healthy\": true"),
+    ("ListDrops", r#"{"nic_id": "owner"}"#, "spoofed-mac"),
+    ("ListGroups", "{}", "\"id\": \"g\""),
+    ("ListMembers", r#"{"group_id": "g"}"#, "2001:db8::1"),
+    (
+        "ListNics",
+        r#"{"states": ["NIC_STATE_ACTIVE"]}"#,
+        "\"id\": \"owner\"",
+    ),
+];
+
+/// What the API offers beyond changes, by reflection: one that is new needs a line above.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_that_reads_works_with_grpcurl_over_both_listeners() {
+    let mut world = World::owned().await;
+    let service = "sgagent.v1.SecurityGroupAgent";
+    for place in places(&mut world) {
+        let methods = grpcurl_says(&[], &place, &["list", service]).await;
+        let reading = methods.lines().filter_map(|line| line.rsplit_once('.'));
+        let reading: Vec<_> = reading
+            .map(|(_, method)| method)
+            .filter(|method| !["Apply", "Sync"].contains(method))
+            .collect();
+        assert_eq!(reading, READS.map(|(method, ..)| method));
+        for (method, request, words) in READS {
+            let call = format!("{service}/{method}");
+            let answer = grpcurl_says(&["-d", request], &place, &[&call]).await;
+            assert!(answer.contains(words), "{method}: {answer}");
+        }
+    }
+}
+
+/// As grpcurl, but for the notation of JSON's blanks.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_that_reads_works_with_buf_curl() {
+    let world = World::owned().await;
+    let socket = world.socket.to_str().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    for (method, request, words) in READS {
+        let url = format!("http://localhost/sgagent.v1.SecurityGroupAgent/{method}");
+        let flags = ["curl", "--protocol", "grpc", "--http2-prior-knowledge"];
+        let mut command = Command::new(tool("buf"));
+        command.args(flags).args(["--unix-socket", socket]);
+        command.args(["-d", request, &url]).env("HOME", home.path());
+        let output = timeout(SOON, command.kill_on_drop(true).output());
+        let output = output.await.unwrap().unwrap();
+        let said = text(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{method}: {}",
+            text(&output.stderr)
+        );
+        let plain = |text: &str| text.replace(' ', "");
+        assert!(plain(&said).contains(&plain(words)), "{method}: {said}");
     }
 }
 

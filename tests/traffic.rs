@@ -27,6 +27,7 @@ mod traffic {
     mod counters;
     mod delivery;
     mod dhcp;
+    mod diagnose;
     mod discovery;
     mod drift;
     mod ethernet;

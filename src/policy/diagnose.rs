@@ -380,7 +380,8 @@ fn router(facts: &Facts<'_>) -> Answer {
     }
     match facts.listened {
         Some(seconds) if seconds >= ADVERTISED_WITHIN => {
-            let text = format!("no router advertised itself by an uplink in {seconds} s or 2 h");
+            let hours = "in the last 2 h, or since the rules were loaded";
+            let text = format!("no router advertised itself by an uplink {hours} {seconds} s ago");
             let hint = "without one a guest has no default route: is the uplink connected, does \
                         the router send advertisements into this network?";
             Answer::wrong(text).hint(hint)

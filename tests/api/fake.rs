@@ -43,6 +43,8 @@ pub(crate) struct Kernel {
     pub(crate) flows_stay: watch::Sender<bool>,
     /// Whether what reads it gets no answer for now.
     pub(crate) slow_reads: watch::Sender<bool>,
+    /// How many packets each NIC lost.
+    pub(crate) dropped: watch::Sender<u64>,
 }
 
 impl Kernel {
@@ -74,6 +76,7 @@ pub(crate) struct FakeDataplane {
     cuts: watch::Sender<Vec<Cut>>,
     flows_stay: watch::Receiver<bool>,
     slow_reads: watch::Receiver<bool>,
+    dropped: watch::Receiver<u64>,
 }
 
 impl FakeDataplane {
@@ -85,6 +88,7 @@ impl FakeDataplane {
         let (cuts, cuts_seen) = watch::channel(Vec::new());
         let (flows_stay, staying) = watch::channel(false);
         let (slow_reads, slow) = watch::channel(false);
+        let (dropped, lost) = watch::channel(3);
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
@@ -93,6 +97,7 @@ impl FakeDataplane {
             cuts: cuts_seen,
             flows_stay,
             slow_reads,
+            dropped,
         };
         (
             Self {
@@ -103,6 +108,7 @@ impl FakeDataplane {
                 cuts,
                 flows_stay: staying,
                 slow_reads: slow,
+                dropped: lost,
             },
             kernel,
         )
@@ -121,6 +127,7 @@ impl FakeDataplane {
 pub(crate) struct FakeReader {
     mood: watch::Receiver<Mood>,
     slow: watch::Receiver<bool>,
+    dropped: watch::Receiver<u64>,
     ruleset: watch::Sender<Option<Arc<Ruleset>>>,
 }
 
@@ -141,11 +148,12 @@ impl Reader for FakeReader {
     async fn drops(&self) -> Result<Vec<Dropped>, DataplaneError> {
         let _ = self.slow.clone().wait_for(|slow| !slow).await;
         self.unless_refused()?;
+        let packets = *self.dropped.borrow();
         let of = |nic| Dropped {
             nic,
             reason: Reason::SpoofedMac,
-            packets: 3,
-            bytes: 180,
+            packets,
+            bytes: packets * 60,
         };
         let mut all = vec![of(None)];
         let numbers: Vec<NicNumber> = self
@@ -156,6 +164,22 @@ impl Reader for FakeReader {
             .collect();
         all.extend(numbers.into_iter().map(|number| of(Some(number))));
         Ok(all)
+    }
+
+    async fn held(&self, wanted: &Ruleset, nic: NicNumber) -> Result<Held, DataplaneError> {
+        self.unless_refused()?;
+        let held = self.ruleset.borrow();
+        let held = held.as_ref().and_then(|held| held.nics.get(&nic));
+        let missing = if held == wanted.nics.get(&nic) {
+            Vec::new()
+        } else {
+            vec!["no element of the NIC".to_owned()]
+        };
+        Ok(Held {
+            elements: 1,
+            rules: 1,
+            missing,
+        })
     }
 
     async fn text(&self) -> Result<String, DataplaneError> {
@@ -171,6 +195,7 @@ impl Dataplane for FakeDataplane {
         FakeReader {
             mood: self.mood.clone(),
             slow: self.slow_reads.clone(),
+            dropped: self.dropped.clone(),
             ruleset: self.ruleset.clone(),
         }
     }
@@ -263,6 +288,13 @@ impl Host for FakeHost {
         Ok(Some(
             self.settings.borrow().get(setting).copied().unwrap_or(0),
         ))
+    }
+
+    /// What there is, is up.
+    async fn state(&self, interface: &IfName) -> Result<Option<LinkState>, LinkError> {
+        let there = self.interfaces.borrow().by_name(interface).is_some();
+        let (up, carrier) = (true, true);
+        Ok(there.then_some(LinkState { up, carrier }))
     }
 
     async fn set(&self, setting: &Setting, value: u64) -> Result<(), LinkError> {

