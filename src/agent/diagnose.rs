@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::sleep;
 
 use super::{
-    DropCount, FlowTable, Handle, ReadError, View,
+    Drift, DropCount, FlowTable, Handle, ReadError, View,
     reads::{Along, Path, Question},
     recent::LEAST,
 };
@@ -32,20 +32,27 @@ pub struct Diagnosis {
 impl Handle {
     /// Goes along the path of a NIC; nothing where there is none of this id.
     pub async fn diagnose(&self, id: &NicId, flows: Option<FlowTable>) -> Option<Diagnosis> {
-        self.view().desired().nics.get(id)?;
+        let before = self.view();
+        before.desired().nics.get(id)?;
         let recent = self.recent(id);
         let learned = self.learned();
         let (recent, learned, (view, held)) = tokio::join!(recent, learned, self.held(id));
         let nic = view.desired().nics.get(id)?;
         let Path { links, shown } = self.path(nic, &view).await;
-        let drift = view.drifts.iter().find(|drift| drift.lasted_ms.is_none());
+        // What was changed and repaired while the kernel was read explains what was missing.
+        let now = self.view();
+        let missing = held.as_ref().is_ok_and(|held| !held.missing.is_empty());
+        let matters = |drift: &&Drift| {
+            drift.lasted_ms.is_none() || (missing && !before.drifts.contains(drift))
+        };
+        let drift = now.drifts.iter().find(matters);
         let facts = Facts {
             nic,
             outcome: view.outcome(id),
             host: &view.compiled.host,
             links,
             shown,
-            unhealthy: view.unhealthy.as_deref(),
+            unhealthy: now.unhealthy.as_deref(),
             drift: drift.map(|drift| match drift.by.as_str() {
                 "" => drift.what.clone(),
                 by => format!("{} by {by}", drift.what),
