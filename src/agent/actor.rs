@@ -272,7 +272,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// What is compiled becomes what is in force, or what is to be.
     pub(super) fn advance(&mut self, compiled: Compiled) {
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
-        self.times.advance(&self.compiled, &compiled);
+        let now = super::times::now_ms();
+        self.times.advance(&self.compiled, &compiled, now);
         self.compiled = Arc::new(compiled);
     }
 

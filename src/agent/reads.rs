@@ -1,11 +1,8 @@
 //! What is read from the kernel for a caller, beside the agent's task.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{Drops, ReadError, drops, recent::Samples};
 use crate::{
@@ -57,14 +54,14 @@ pub(super) struct Path {
 #[derive(Debug)]
 pub(super) struct Reads {
     turns: Arc<Semaphore>,
-    samples: Arc<Mutex<Samples>>,
+    samples: watch::Sender<Samples>,
 }
 
 impl Default for Reads {
     fn default() -> Self {
         Self {
             turns: Arc::new(Semaphore::new(TOGETHER)),
-            samples: Arc::default(),
+            samples: watch::Sender::default(),
         }
     }
 }
@@ -77,11 +74,12 @@ impl Reads {
         (reader, host): (impl Reader, Arc<H>),
         numbering: Numbering,
     ) {
-        let (turns, samples) = (Arc::clone(&self.turns), Arc::clone(&self.samples));
+        let (turns, samples) = (Arc::clone(&self.turns), self.samples.clone());
         // Also whoever asks for something else leaves a sample.
-        let sampled = move |all: &[Dropped], nic| {
-            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-            samples.take(all, nic)
+        let leave = move |all: &[Dropped], nic| {
+            let mut recent = None;
+            samples.send_modify(|samples| recent = samples.take(all, nic));
+            recent
         };
         tokio::spawn(async move {
             let Ok(_turn) = turns.acquire().await else {
@@ -91,7 +89,7 @@ impl Reads {
                 Question::Drops(reply) => {
                     let counted = async {
                         let all = reader.drops().await?;
-                        sampled(&all, None);
+                        leave(&all, None);
                         Ok(drops::tally(&all, &numbering))
                     };
                     answer(reply, counted).await;
@@ -99,7 +97,7 @@ impl Reads {
                 Question::Recent(reply, nic) => {
                     let number = numbering.nics().find(|(_, id)| **id == nic);
                     let number = number.map(|(number, _)| number);
-                    let counted = async { Ok(sampled(&reader.drops().await?, number)) };
+                    let counted = async { Ok(leave(&reader.drops().await?, number)) };
                     answer(reply, counted).await;
                 }
                 Question::RulesetText(reply) => answer(reply, reader.text()).await,

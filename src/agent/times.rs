@@ -33,9 +33,8 @@ impl Times {
         self.by_nic.get(nic).copied().unwrap_or_default()
     }
 
-    /// What is in force becomes another.
-    pub(super) fn advance(&mut self, before: &Compiled, after: &Compiled) {
-        let now = now_ms();
+    /// What is in force becomes another, at this time.
+    pub(super) fn advance(&mut self, before: &Compiled, after: &Compiled, now: u64) {
         let changed_at_ms = self.begun.then_some(now);
         self.begun = true;
         for found in differences(&before.desired.nics, &after.desired.nics) {
@@ -69,7 +68,8 @@ impl Times {
     }
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
@@ -96,17 +96,16 @@ mod tests {
         let pending = || NicState::Pending("there is none".to_owned());
         let (none, first) = (with(&[]), with(&[("a", pending()), ("b", pending())]));
         let mut times = Times::default();
-        times.advance(&none, &first);
+        times.advance(&none, &first, 1_000);
         let (a, b): (NicId, NicId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let before = (times.of(&a), times.of(&b));
-        assert!(before.0.since_ms.is_some());
-        std::thread::sleep(std::time::Duration::from_millis(3));
+        assert_eq!(before.0.since_ms, Some(1_000));
         let second = with(&[("a", NicState::Active), ("b", pending())]);
         let dry = times.if_it_were(&first, &second);
         assert_eq!((dry.of(&a).since_ms, dry.of(&b)), (None, before.1));
         assert_eq!((times.of(&a), times.of(&b)), before);
-        times.advance(&first, &second);
-        assert!(times.of(&a).since_ms > before.0.since_ms);
+        times.advance(&first, &second, 2_000);
+        assert_eq!(times.of(&a).since_ms, Some(2_000));
         assert_eq!(times.of(&b), before.1);
     }
 }

@@ -126,9 +126,12 @@ impl Answer {
     }
 }
 
+/// Asks one question.
+type Look = fn(&Facts<'_>) -> Answer;
+
 /// Goes along the path of a NIC.
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Check> {
-    let checks: [(&'static str, fn(&Facts<'_>) -> Answer); 10] = [
+    let checks: [(&'static str, Look); 10] = [
         ("interface", interface),
         ("bridge", bridge),
         ("uplink", uplink),
@@ -140,7 +143,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Check> {
         ("flow-table", flow_table),
         ("drops", drops),
     ];
-    let one = |(name, look): (&'static str, fn(&Facts<'_>) -> Answer)| {
+    let one = |(name, look): (&'static str, Look)| {
         let Answer { found, text, hint } = look(facts);
         Check {
             name,
