@@ -34,6 +34,22 @@ test-systemd: ## Run the packaged unit under systemd, in an emulated machine
 	tests/setup.sh --vm
 	tests/vm/systemd.sh
 
+.PHONY: deb
+deb: ## Make the Debian package, of programs that run with glibc 2.17 and later
+	tests/setup.sh --package
+	eval "$$(tests/setup.sh --print-env)" && packaging/build deb
+
+.PHONY: rpm
+rpm: ## Make the rpm, of the same
+	tests/setup.sh --package
+	eval "$$(tests/setup.sh --print-env)" && packaging/build rpm
+
+# ONLY is one of the scripts in tests/package: `make test-package ONLY=deb`.
+.PHONY: test-package
+test-package: ## Install, upgrade and remove the packages on a Debian made by debootstrap (root)
+	tests/setup.sh --package-tests
+	ONLY='$(ONLY)' tests/package/run.sh
+
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
 .PHONY: mutants
 mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)

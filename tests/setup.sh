@@ -7,6 +7,9 @@
 #     tests/setup.sh --vm         what the tests in a virtual machine use, too (Debian and Ubuntu)
 #     tests/setup.sh --fuzz       only what the fuzz targets use: a C++ compiler and cargo-fuzz; a
 #                                 nightly toolchain has to be there
+#     tests/setup.sh --package    only what `make deb` and `make rpm` use
+#     tests/setup.sh --package-tests
+#                                 what the tests of the packages use, too (Debian and Ubuntu, root)
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -48,11 +51,13 @@ fi
 
 # ---- what is needed
 
-vm= fuzz= demo=
+vm='' fuzz='' demo='' package='' package_tests=''
 [[ ${1-} != --vm ]] || vm=yes
 [[ ${1-} != --fuzz ]] || fuzz=yes
 [[ ${1-} != --demo ]] || demo=yes
-readonly vm fuzz demo
+[[ ${1-} != --package ]] || package=yes
+[[ ${1-} != --package-tests ]] || package_tests=yes
+readonly vm fuzz demo package package_tests
 
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
@@ -93,11 +98,32 @@ python3     python3             python3
 '
 readonly cargo_fuzz=0.13.1
 
+# packaging/build; the linker comes by pip.
+readonly package_programs='
+dpkg-deb    dpkg                dpkg
+rpmbuild    rpm                 rpm-build
+objdump     binutils            binutils
+xz          xz-utils            xz
+git         git                 git
+python3     python3             python3
+'
+# A Debian to install them on, and who says whether they are right.
+readonly package_test_programs='
+debootstrap debootstrap         -
+lintian     lintian             -
+mandoc      mandoc              -
+man         man-db              -
+col         bsdextrautils       -
+shellcheck  shellcheck          -
+'
+
 # lacking KIND: the packages of the programs that are not there.
 lacking() {
     local program apt dnf needed=$programs${vm:+$vm_programs}
     [[ -n $demo ]] || needed+=$test_programs
+    [[ -z $package_tests ]] || needed+=$package_programs$package_test_programs
     [[ -z $fuzz ]] || needed=$fuzz_programs
+    [[ -z $package ]] || needed=$package_programs
     while read -r program apt dnf; do
         [[ -z $program ]] || command -v "$program" >/dev/null || if [[ $1 == dnf ]]; then echo "$dnf"; else echo "$apt"; fi
     done <<<"$needed"
@@ -216,6 +242,8 @@ need_module() {
 # ---- to work
 
 mapfile -t missing < <(lacking "$kind" | sort -u)
+[[ -z $package_tests || ($kind == apt && $EUID == 0) ]] ||
+    fail "the tests of the packages install them on a Debian made by debootstrap: that takes apt and root"
 [[ -z $vm || $kind == apt ]] || fail "the tests in a virtual machine take a kernel package of Debian; apt is not here"
 if ((${#missing[@]} > 0)); then
     if [[ $kind == none ]]; then
@@ -245,10 +273,11 @@ if [[ -n $fuzz ]]; then
     exit 0
 fi
 
+[[ -z $package ]] || exit 0
 need_module br_netfilter /proc/sys/net/bridge/bridge-nf-call-ip6tables
 "$root/tests/run.sh" true
 say "network namespaces work"
-[[ ${1-} != --demo && ${1-} != --vm ]] || exit 0
+[[ -z ${1-} ]] || exit 0
 
 need_module tun /dev/net/tun
 # udev makes it so; a container or an image without udev may not.
