@@ -1,0 +1,67 @@
+# shellcheck shell=bash
+# What the tests of the packages share: a Debian in a directory, as `$host`, whose services are
+# started by tests/package/init, and what they say of themselves.
+
+passed=0 failed=0
+check() {
+    local claim=$1
+    shift
+    if "$@"; then
+        echo "test $claim ... ok"
+        passed=$((passed + 1))
+    else
+        echo "test $claim ... FAILED"
+        failed=$((failed + 1))
+    fi
+}
+finish() {
+    echo "$passed passed, $failed failed"
+    ((failed == 0))
+}
+# Until a command succeeds, for ten seconds.
+soon() {
+    for _ in {1..50}; do
+        ! "$@" >/dev/null 2>&1 || return 0
+        sleep 0.2
+    done
+    "$@"
+}
+not() { ! "$@"; }
+is() { [[ $("${@:2}") == "$1" ]] || { echo "    wanted: $1"; echo "    got: $("${@:2}")"; false; }; }
+# Whether a text has another in it.
+has() { [[ $1 == *"$2"* ]] || { echo "    no '$2' in: $1"; false; }; }
+exits() { # CODE COMMAND..
+    local code=0
+    output=$("${@:2}" 2>&1) || code=$?
+    [[ $code == "$1" ]] || { printf '    %s instead of %s: %s\n' "$code" "$1" "$output"; false; }
+}
+
+# Runs a command in the Debian, with nothing of this machine's environment.
+inside() {
+    chroot "$host" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
+        DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+# new_host BASE: a fresh one, which goes away with this namespace. Its init is a stand-in.
+new_host() {
+    local layers
+    layers=$(mktemp -d /run/host.XXXXXX)
+    mkdir "$layers"/{upper,work,root}
+    mount -t overlay overlay -o "lowerdir=$1,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+    host=$layers/root
+    mount -t proc proc "$host/proc"
+    mount --rbind /sys "$host/sys"
+    mount --rbind /dev "$host/dev"
+    mkdir -p "$host/run/systemd/system" "$host/packages"
+    install -m 755 tests/package/init "$host/usr/local/sbin/init-of-the-test"
+    ln -s init-of-the-test "$host/usr/local/sbin/systemctl"
+    ln -s init-of-the-test "$host/usr/local/sbin/deb-systemd-invoke"
+    # What debootstrap left there would keep every package from starting anything.
+    rm -f "$host/usr/sbin/policy-rc.d"
+}
+
+# What init was asked to do, a line each.
+asked() { cat "$host/run/init.log" 2>/dev/null; }
+forget() { : >"$host/run/init.log"; }
+agent() { cat "$host/run/sgagent.pid" 2>/dev/null; }
+agent_runs() { [[ -n $(agent) && -d /proc/$(agent) ]]; }

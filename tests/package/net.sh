@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # what the scripts that read this use, and set
+# A bridge with three guests: two that are described and may talk, and a stranger.
+
+readonly one=2001:db8::1 two=2001:db8::2
+
+network() {
+    ip link add br0 type bridge
+    ip link set br0 up
+    local number
+    for number in 1 2 3; do
+        ip netns add "guest$number"
+        ip link add "vnet$number" type veth peer name eth0 netns "guest$number"
+        ip link set "vnet$number" master br0 up
+        ip -n "guest$number" link set eth0 address "06:00:00:00:00:0$number" up
+        ip -n "guest$number" address add "2001:db8::$number/64" dev eth0 nodad
+    done
+}
+# Edits a configuration as an administrator would, and describes the guests once the agent is there.
+manage_br0() {
+    cat >>"$1" <<'CONFIGURATION'
+
+[[bridges]]
+name = "br0"
+CONFIGURATION
+    cat >"$host/packages/nics.yaml" <<NICS
+groups:
+- id: g
+  rules: [{direction: DIRECTION_INGRESS, protocol: PROTOCOL_ANY, remote: {anyone: true}}]
+nics:
+- {id: nic-1, mac: "06:00:00:00:00:01", interfaces: [{name: vnet1}], addresses: ["$one"], group_ids: [g]}
+- {id: nic-2, mac: "06:00:00:00:00:02", interfaces: [{name: vnet2}], addresses: ["$two"], group_ids: [g]}
+NICS
+}
+has_nics() {
+    inside sgctl nic nic-1 >/dev/null 2>&1 || inside sgctl apply /packages/nics.yaml >/dev/null
+    [[ $(inside sgctl nics) == *nic-1*ACTIVE*nic-2*ACTIVE* ]]
+}
+reaches() { ip netns exec guest1 ping -6 -c 1 -W 1 $two >/dev/null; }
+reaches_from_stranger() { ip netns exec guest3 ping -6 -c 1 -W 1 $two >/dev/null; }
+# What is programmed, without what counts or was learned.
+rules() { nft --stateless list ruleset | sed '/elements = {.*expires/d'; }
+
+# Packets every 20 ms of who may and of who may not, and what others hear of the tables.
+watch_begins() {
+    watched=$(mktemp) pings=$(mktemp) strangers=$(mktemp)
+    nft monitor >"$watched" 2>&1 &
+    monitor=$!
+    ip netns exec guest1 ping -6 -i 0.02 -W 1 $two >"$pings" &
+    good=$!
+    ip netns exec guest3 ping -6 -i 0.02 -W 1 $two >"$strangers" &
+    bad=$!
+    sleep 0.5
+}
+watch_ends() {
+    kill -INT "$good" "$bad"
+    wait "$good" "$bad" || true
+    kill "$monitor"
+    wait "$monitor" || true
+    # The last one may have been on its way. Numbers begin at 1.
+    sent=$(sed -n 's/.*icmp_seq=\([0-9]*\) ttl=.*/\1/p' "$pings" | tail -n 1)
+    received=$(grep -c 'icmp_seq=.* ttl=' "$pings")
+    strange=$(grep -c 'icmp_seq=.* ttl=' "$strangers" || true)
+}
