@@ -33,7 +33,7 @@ for program in sgagent sgctl; do
     check "bash_takes_the_completion_of_$program" bash -n "$tree/usr/share/bash-completion/completions/$program"
     check "${program}_says_its_version" has "$("$tree/usr/bin/$program" --version)" "$program "
 done
-check no_module_is_loaded_unasked not has "$listed$packed" modules-load.d
+check no_module_is_loaded_unasked lacks "$listed$packed" modules-load.d
 
 # ---- the pages
 for page in "$tree"/usr/share/man/man*/*; do

@@ -30,6 +30,7 @@ not() { ! "$@"; }
 is() { [[ $("${@:2}") == "$1" ]] || { echo "    wanted: $1"; echo "    got: $("${@:2}")"; false; }; }
 # Whether a text has another in it.
 has() { [[ $1 == *"$2"* ]] || { echo "    no '$2' in: $1"; false; }; }
+lacks() { [[ $1 != *"$2"* ]] || { echo "    there is '$2'"; false; }; }
 exits() { # CODE COMMAND..
     local code=0
     output=$("${@:2}" 2>&1) || code=$?
@@ -50,12 +51,14 @@ new_host() {
     mount -t overlay overlay -o "lowerdir=$1,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
     host=$layers/root
     mount -t proc proc "$host/proc"
-    mount --rbind /sys "$host/sys"
+    # This network namespace's own: /sys/class/net is of the one that mounts it.
+    mount -t sysfs sysfs "$host/sys"
     mount --rbind /dev "$host/dev"
     mkdir -p "$host/run/systemd/system" "$host/packages"
     install -m 755 tests/package/init "$host/usr/local/sbin/init-of-the-test"
     ln -s init-of-the-test "$host/usr/local/sbin/systemctl"
     ln -s init-of-the-test "$host/usr/local/sbin/deb-systemd-invoke"
+    forget
     # What debootstrap left there would keep every package from starting anything.
     rm -f "$host/usr/sbin/policy-rc.d"
 }

@@ -13,7 +13,7 @@ if [[ ! -d $base ]]; then
     echo "package: debootstrap"
     rm -rf "$base.new"
     # What the packages depend on is there: the namespaces have no network.
-    debootstrap --variant=minbase --include=systemd,nftables,iproute2,init-system-helpers,procps \
+    debootstrap --variant=minbase --include=systemd,nftables,netbase,iproute2,init-system-helpers,procps \
         bookworm "$base.new" >"$base.log" 2>&1 || { tail -n 20 "$base.log" >&2; exit 1; }
     mv "$base.new" "$base"
 fi
