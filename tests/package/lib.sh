@@ -32,8 +32,11 @@ is() { [[ $("${@:2}") == "$1" ]] || { echo "    wanted: $1"; echo "    got: $("$
 has() { [[ $1 == *"$2"* ]] || { echo "    no '$2' in: $1"; false; }; }
 lacks() { [[ $1 != *"$2"* ]] || { echo "    there is '$2'"; false; }; }
 exits() { # CODE COMMAND..
-    local code=0
-    output=$("${@:2}" 2>&1) || code=$?
+    local code=0 errors
+    errors=$(mktemp)
+    output=$("${@:2}" 2>"$errors") || code=$?
+    # What is JSON stays so.
+    [[ " $* " == *" --json "* && $code == "$1" ]] || output+=$(cat "$errors")
     [[ $code == "$1" ]] || { printf '    %s instead of %s: %s\n' "$code" "$1" "$output"; false; }
 }
 
