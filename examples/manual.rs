@@ -7,10 +7,6 @@
 //! An example, so that what it needs are dev-dependencies and the shipped programs carry none of it.
 //! There is a page a program, as one looks for a word in all of `man sgctl` and not in twelve
 //! pages. What every command takes is described once.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "no daemon: nobody waits for the file system"
-)]
 
 use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
@@ -145,12 +141,10 @@ impl Page {
 
 /// A command of the program: how it is called, what it does, and what it alone takes.
 fn subcommand(command: &Command, common: &BTreeSet<String>, out: &mut Vec<u8>) -> Result<()> {
-    let own = command
-        .clone()
-        .mut_args(|arg| match common.contains(id(&arg)) {
-            true => arg.hide(true),
-            false => arg,
-        });
+    let own = command.clone().mut_args(|arg| {
+        let hidden = common.contains(id(&arg));
+        arg.hide(hidden)
+    });
     let page = Man::new(own.clone());
     Roff::new()
         .control("SS", [command.get_name()])
