@@ -7,12 +7,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::times::now_ms;
 use crate::{dataplane::Tampering, link::Setting};
 
 /// How many drifts are told.
@@ -177,13 +178,12 @@ impl Drifts {
     }
 
     fn notice(&mut self, what: String, by: String) -> Open {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         let number = self.next;
         self.next += 1;
         let drift = Drift {
             what,
             by,
-            noticed_at_ms: millis(since_1970.unwrap_or_default()),
+            noticed_at_ms: now_ms(),
             lasted_ms: None,
         };
         self.told.push_back((number, drift));

@@ -68,7 +68,7 @@ impl Times {
     }
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, to be told. The wall clock jumps: nothing else may depend on it.
 pub(super) fn now_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)

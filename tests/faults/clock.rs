@@ -1,11 +1,11 @@
 //! Clocks that jump.
 //!
 //! The wall clock is the whole machine's and is not set here. That nothing depends on it is read
-//! from the source: it is asked in one place, for what is told of a drift. The clocks that timers
+//! from the source: it is asked in one place, for what is told of drifts and of NICs. The clocks that timers
 //! go by are jumped as far as they can be: they begin elsewhere at each start (a time namespace),
 //! and they jump forward while the agent is held, as they do for a machine that was suspended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -22,25 +22,41 @@ use crate::support::net::Net;
 #[test]
 fn the_wall_clock_is_asked_for_what_is_told_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let asking: Vec<_> = sources(&root)
-        .into_iter()
-        .filter(|file| {
-            let text = std::fs::read_to_string(file).unwrap();
-            let code = text.split("#[cfg(test)]").next().unwrap();
-            [
-                "SystemTime::now",
-                "UNIX_EPOCH)",
-                "clock_gettime",
-                "Utc::now",
-            ]
-            .iter()
-            .any(|word| code.contains(word))
-        })
+    let code = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.split("#[cfg(test)]").next().unwrap().to_owned()
+    };
+    // The operator's client is no part of the daemon.
+    let daemon = sources(&root).into_iter();
+    let daemon: Vec<_> = daemon
+        .filter(|file| !file.starts_with(root.join("sgctl")))
         .collect();
-    assert_eq!(asking, [root.join("agent/drift.rs")]);
-    let drift = std::fs::read_to_string(root.join("agent/drift.rs")).unwrap();
-    assert_eq!(drift.matches("SystemTime::now").count(), 1);
-    assert_eq!(drift.matches("noticed_at_ms: millis(since_1970").count(), 1);
+    let words = [
+        "SystemTime::now",
+        "UNIX_EPOCH)",
+        "clock_gettime",
+        "Utc::now",
+    ];
+    let asks = |file: &&PathBuf| words.iter().any(|word| code(file).contains(word));
+    let asking: Vec<_> = daemon.iter().filter(asks).collect();
+    let times = root.join("agent/times.rs");
+    assert_eq!(asking, [&times]);
+    assert_eq!(code(&times).matches("SystemTime::now").count(), 1);
+    let told = [
+        (
+            "agent/actor.rs",
+            "let now = super::times::now_ms();\n        self.times.advance(",
+        ),
+        ("agent/drift.rs", "noticed_at_ms: now_ms()"),
+    ];
+    for (file, telling) in told {
+        assert_eq!(code(&root.join(file)).matches(telling).count(), 1, "{file}");
+    }
+    let calls = daemon
+        .iter()
+        .map(|file| code(file).matches("now_ms()").count());
+    // One is the function itself.
+    assert_eq!(calls.sum::<usize>(), told.len() + 1);
 }
 
 /// Starts it where the clocks since the machine's start have advanced by so many seconds more.
