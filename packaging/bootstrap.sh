@@ -175,10 +175,6 @@ check_kernel() {
     else
         find_out todo nft "comes with the package"
     fi
-    # nft takes the names of protocols in the rules from there.
-    if [ ! -e /etc/protocols ]; then
-        find_out todo protocols "/etc/protocols comes with the package (netbase, setup)"
-    fi
     where=$(placement)
     case $where in
     bridge) find_out ok placement "bridge: the kernel's bridges track connections (nf_conntrack_bridge, nft_meta_bridge)" ;;

@@ -224,6 +224,33 @@ fn a_full_disk_is_told_and_got_over() {
     host.stop();
 }
 
+/// Small hosts have no names of protocols, and nft looks names up there.
+#[test]
+fn no_names_of_protocols_are_needed() {
+    let mut host = Host::new("p");
+    let groups = host.files.path().join("groups.yaml");
+    let text = "groups: [{id: g, rules: [
+        {direction: DIRECTION_INGRESS, protocol: PROTOCOL_TCP, remote: {anyone: true}},
+        {direction: DIRECTION_INGRESS, protocol: PROTOCOL_UDP, ports: {first: 1, last: 2}, remote: {anyone: true}},
+        {direction: DIRECTION_INGRESS, protocol: PROTOCOL_SCTP, remote: {anyone: true}},
+        {direction: DIRECTION_EGRESS, protocol: PROTOCOL_ICMPV6, remote: {anyone: true}}]}]
+nics: [{id: n, mac: '06:b2:00:00:04:79', interfaces: [{name: vnet0}], group_ids: [g], icmpv6_default: DEFAULT_ACTION_DENY}]";
+    std::fs::write(&groups, text).unwrap();
+    let agent = host.options(&["br0"]).join(" ");
+    let script = format!("mount --bind /dev/null /etc/protocols; exec {SGAGENT} run {agent}");
+    let child = Command::new("ip")
+        .args(["netns", "exec", &host.name, "sh", "-ec", &script])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    host.agent = Some(child);
+    host.wait_until_it_answers();
+    let (done, said) = host.sgctl(&["apply", &groups.display().to_string()]);
+    assert!(done && said.contains("ACTIVE"), "{said}");
+    assert!(host.sgctl(&["status", "--check"]).0);
+    host.stop();
+}
+
 /// A bridge that is made while the agent runs is closed from its first frame.
 #[test]
 fn guests_ports_are_closed_before_their_bridge_is_there() {

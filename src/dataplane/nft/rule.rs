@@ -2,7 +2,10 @@
 
 use crate::{
     model::{Direction, Icmpv6Match, PortRange, Protocol},
-    ruleset::{Allow, EgressMode, GroupNumber, GroupRules, Policy, RemoteRules, Ruleset, name},
+    ruleset::{
+        Allow, EgressMode, GroupNumber, GroupRules, ICMPV6, Policy, RemoteRules, Ruleset, SCTP,
+        TCP, UDP, name,
+    },
 };
 
 /// The rules of a group's chain in one direction.
@@ -45,7 +48,9 @@ pub(super) fn policy(policy: &Policy, ruleset: &Ruleset, direction: Direction) -
         Direction::Egress => "goto drop_group_egress comment \"S4\"",
     };
     if open && !policy.icmpv6 {
-        rules.push("meta l4proto ipv6-icmp goto drop_group_egress comment \"S2\"".to_owned());
+        rules.push(format!(
+            "meta l4proto {ICMPV6} goto drop_group_egress comment \"S2\""
+        ));
     }
     rules.push(if open {
         "goto pass comment \"S4\"".to_owned()
@@ -58,10 +63,10 @@ pub(super) fn policy(policy: &Policy, ruleset: &Ruleset, direction: Direction) -
 fn protocol(protocol: Protocol) -> String {
     match protocol {
         Protocol::Any => String::new(),
-        Protocol::Tcp(range) => ports("tcp", range),
-        Protocol::Udp(range) => ports("udp", range),
-        Protocol::Sctp(range) => ports("sctp", range),
-        Protocol::Icmpv6(Icmpv6Match::Any) => "meta l4proto ipv6-icmp".to_owned(),
+        Protocol::Tcp(range) => ports("tcp", TCP, range),
+        Protocol::Udp(range) => ports("udp", UDP, range),
+        Protocol::Sctp(range) => ports("sctp", SCTP, range),
+        Protocol::Icmpv6(Icmpv6Match::Any) => format!("meta l4proto {ICMPV6}"),
         Protocol::Icmpv6(Icmpv6Match::Type(kind)) => format!("icmpv6 type {kind}"),
         Protocol::Icmpv6(Icmpv6Match::TypeAndCode(kind, code)) => {
             format!("icmpv6 type {kind} icmpv6 code {code}")
@@ -70,10 +75,10 @@ fn protocol(protocol: Protocol) -> String {
     }
 }
 
-fn ports(protocol: &str, range: PortRange) -> String {
+fn ports(protocol: &str, number: u8, range: PortRange) -> String {
     let (first, last) = (range.first(), range.last());
     if range == PortRange::ALL {
-        format!("meta l4proto {protocol}")
+        format!("meta l4proto {number}")
     } else if first == last {
         format!("{protocol} dport {first}")
     } else {
