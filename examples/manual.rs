@@ -119,8 +119,13 @@ impl Page {
         let mut roff = Roff::new();
         if let Some(codes) = whole.get_after_help() {
             roff.control("SH", ["EXIT STATUS"]);
-            for line in codes.to_string().lines().skip(1) {
-                let (code, meaning) = line.trim().split_once(' ').context("an exit code")?;
+            for line in codes.to_string().lines().skip(1).map(str::trim) {
+                let (code, meaning) = line.split_once(' ').context("an exit code")?;
+                if code.parse::<u8>().is_err() {
+                    // The line before goes on.
+                    roff.text([roman(line)]);
+                    continue;
+                }
                 roff.control("TP", [])
                     .text([bold(code)])
                     .text([roman(meaning.trim())]);

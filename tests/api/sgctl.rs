@@ -116,6 +116,36 @@ async fn a_sync_replaces_and_its_plan_only_says_so() {
     assert!(done.contains("(revision 2, generation 7)"), "{done}");
 }
 
+/// As libvirt's hook does, with the interface that the NIC is bound to and with another MAC's.
+#[tokio::test]
+async fn who_waits_is_told_what_is_missing() {
+    let world = World::owned().await;
+    assert_eq!(sgctl(&world, &["wait", "owner"]).await.unwrap(), "");
+    let failed = sgctl(&world, &["wait", "--timeout", "0", "owner", "nobody"]).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.exit_code(), 4);
+    assert_eq!(failed.to_string(), "nobody has described a NIC nobody");
+    let domain = |mac: &str| {
+        file(&format!(
+            "<domain><devices><interface><mac address='{mac}'/><source bridge='br0'/>\
+             <target dev='vnet0'/></interface></devices></domain>"
+        ))
+    };
+    let (own, other) = (domain("06:00:00:00:00:01"), domain("06:00:00:00:00:09"));
+    let of = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let done = sgctl(&world, &["wait", "--domain", &of(&own)]).await;
+    assert_eq!(done.unwrap(), "");
+    let refused = sgctl(&world, &["wait", "--timeout", "0", "--domain", &of(&other)]).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(
+        text.contains("NIC owner, whose MAC is 06:00:00:00:00:01"),
+        "{text}"
+    );
+    let wrong = file("<network/>");
+    let wrong = sgctl(&world, &["wait", "--domain", &of(&wrong)]).await;
+    assert_eq!(wrong.unwrap_err().exit_code(), 2);
+}
+
 #[tokio::test]
 async fn exit_codes_tell_who_is_at_fault() {
     let world = World::owned().await;
