@@ -139,6 +139,25 @@ def flows(corpus):
     run(['nft', 'delete', 'table', 'ip6', 'track'])
 
 
+def drops(corpus):
+    group = 0x5367
+    bind = struct.pack('=HHBxxx', 5, 1, 1) + struct.pack('=HH', 10, 2) + struct.pack('>IBxxx', 0xffff, 2)
+    listener = netlink(NETLINK_NETFILTER)
+    header = struct.pack('>BBH', 0, 0, group)
+    listener.send(struct.pack('=IHHII', 16 + len(header) + len(bind), 0x0401, 1, 0, 0) + header + bind)
+    rules = 'table ip6 show {\n chain sent {\n type filter hook output priority 0\n'
+    for mark in (0x0b000001, 0x10000000, 0x11000007):
+        rules += f' meta mark set {mark:#x} log group {group} snaplen 128\n'
+    run(['nft', '-f', '-'], input=(rules + ' meta mark set 0\n }\n}\n').encode())
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
+        udp.sendto(b'x' * 200, ('::1', 4713))
+    subprocess.run(['ping', '-6', '-c', '1', '::1'], stdout=subprocess.DEVNULL)
+    time.sleep(1.2)
+    shown = [m for m in received(listener) if struct.unpack_from('=IH', m)[1] == 0x0400]
+    corpus.add_datagrams('drops', 'shown', shown, together=4)
+    run(['nft', 'delete', 'table', 'ip6', 'show'])
+
+
 ELEMENTS = '''
 add element bridge sgagent nic_drops { 0x02000005, 0x0d000001 }
 add element ip6 sgagent nic_drops { 0x0e000005 }
@@ -195,6 +214,7 @@ def main():
     interfaces(corpus)
     time.sleep(0.1)
     flows(corpus)
+    drops(corpus)
     transactions_and_listings(corpus, skeleton)
 
 

@@ -16,6 +16,7 @@ mod change;
 mod diagnose;
 mod drift;
 mod drops;
+mod events;
 mod explain;
 mod handle;
 mod meter;
@@ -26,14 +27,17 @@ mod settings;
 mod status;
 mod times;
 mod view;
+mod watch;
 
 pub use crate::{
     model::Generation,
-    policy::{Check, Explanation, FlowState, Found, Origin, RuleRef, Step, Verdict},
+    policy::{Check, Explanation, FlowState, Found, Glance, Origin, RuleRef, Step, Verdict},
+    ruleset::{Reason, Upper},
 };
 pub use actor::{Agent, Parts};
 pub use diagnose::Diagnosis;
 pub use drift::Drift;
+pub use events::{Event, EventKind, EventNews, EventWatch};
 pub use explain::{ExplainRefusal, Explained, Given, PacketFields, Query, Transport};
 pub use handle::{ApplyError, Handle, ReadError};
 pub use meter::Meter;
@@ -42,3 +46,4 @@ pub use times::NicTimes;
 pub use view::{
     Applied, BridgeView, Change, DropCount, Drops, FlowTable, Identity, NicDrops, View,
 };
+pub use watch::{DropNews, DropWatcher, DroppedPacket};

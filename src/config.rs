@@ -205,6 +205,10 @@ limits! {
     flow_burst: u32 = Parameters::default().flow_burst;
     /// Flows that a NIC may have at any time; 0, any number (S8).
     max_flows: u32 = Parameters::default().max_flows;
+    /// Samples a second, for who watches drops, of what a NIC loses for one reason.
+    drop_samples_per_second: u32 = Parameters::default().drop_samples_per_second;
+    /// Such samples at once.
+    drop_sample_burst: u32 = Parameters::default().drop_sample_burst;
     /// Multicast groups of one guest's port on snooping bridges (G16).
     multicast_groups: u64 = 64;
 }
@@ -341,6 +345,8 @@ impl Config {
             flows_per_second,
             flow_burst,
             max_flows,
+            drop_samples_per_second,
+            drop_sample_burst,
             ..
         } = self.limits;
         Parameters {
@@ -354,6 +360,8 @@ impl Config {
             flows_per_second,
             flow_burst,
             max_flows,
+            drop_samples_per_second,
+            drop_sample_burst,
         }
     }
 

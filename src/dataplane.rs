@@ -9,6 +9,7 @@ use crate::ruleset::{Cut, Held, Learned, NicNumber, Plan, Reason, Ruleset};
 
 pub mod conntrack;
 pub mod exec;
+pub mod nflog;
 pub mod nft;
 pub mod orphans;
 
@@ -47,6 +48,40 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
+/// One of the packets that are dropped, as far as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Whose; nothing where no NIC is to blame, or it is not known which.
+    pub nic: Option<NicNumber>,
+    /// Why.
+    pub reason: Reason,
+    /// The index of the interface that it came by; a port rather than its bridge.
+    pub input: Option<u32>,
+    /// The index of the interface that it was to leave by.
+    pub output: Option<u32>,
+    /// The frame as far as it is known: nothing, or from its Ethernet header on.
+    pub link_header: Vec<u8>,
+    /// What it carries, as the kernel sees it.
+    pub ether_type: u16,
+    /// From the network header on, cut off.
+    pub payload: Vec<u8>,
+}
+
+/// The next of what is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sampled {
+    /// A packet.
+    Packet(Sample),
+    /// There were others, and nobody knows which.
+    Lost,
+}
+
+/// Packets that are dropped, some of them, as they are dropped.
+pub trait Samples: Send + 'static {
+    /// The next one. May be dropped at any time; nothing is lost by that.
+    fn next(&mut self) -> impl Future<Output = Result<Sampled, DataplaneError>> + Send;
+}
+
 /// What somebody else did to what is programmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tampering {
@@ -63,6 +98,12 @@ pub enum Tampering {
 
 /// Reads what the kernel holds, beside what programs it: no change waits for that.
 pub trait Reader: Send + Sync + 'static {
+    /// What shows packets that are dropped.
+    type Samples: Samples;
+
+    /// Begins to watch what is dropped.
+    fn samples(&self) -> impl Future<Output = Result<Self::Samples, DataplaneError>> + Send;
+
     /// What was dropped since the rules were loaded.
     fn drops(&self) -> impl Future<Output = Result<Vec<Dropped>, DataplaneError>> + Send;
 

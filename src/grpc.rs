@@ -23,6 +23,7 @@ mod server;
 mod service;
 mod status;
 mod tls;
+mod watch;
 
 pub use listen::{ListenError, Listener};
 pub use server::{ServeError, ServeOptions, serve};

@@ -20,14 +20,15 @@ pub mod fuzzing;
 mod message;
 mod setting;
 mod state;
+mod traffic;
 mod watch;
 
-use std::{fmt, future::Future, io, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch::Receiver;
 
-use crate::model::{BridgeConfig, IfName, IfPattern, Interfaces, LinkState};
+use crate::model::{BridgeConfig, IfName, IfPattern, Interfaces, LinkState, Traffic};
 
 /// The host, as the agent sees it.
 pub trait Host: Send + Sync + 'static {
@@ -43,6 +44,9 @@ pub trait Host: Send + Sync + 'static {
         &self,
         interface: &IfName,
     ) -> impl Future<Output = Result<Option<LinkState>, LinkError>> + Send;
+
+    /// What each interface has carried, by its index.
+    fn traffic(&self) -> impl Future<Output = Result<BTreeMap<u32, Traffic>, LinkError>> + Send;
 
     /// Writes a setting. It is read back: what the kernel passed over is an error.
     fn set(
@@ -192,6 +196,10 @@ impl Host for Netlink {
 
     async fn state(&self, interface: &IfName) -> Result<Option<LinkState>, LinkError> {
         state::get(interface).await
+    }
+
+    async fn traffic(&self) -> Result<BTreeMap<u32, Traffic>, LinkError> {
+        traffic::all().await
     }
 
     async fn set(&self, setting: &Setting, value: u64) -> Result<(), LinkError> {

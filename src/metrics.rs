@@ -133,6 +133,7 @@ impl Scrape {
             placement_reason: _,
             kernel_version,
             nft_version,
+            no_samples: _,
         } = identity;
         let labels = ["version", "dataplane", "placement", "kernel", "nft"];
         let version = env!("CARGO_PKG_VERSION");

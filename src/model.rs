@@ -29,7 +29,7 @@ pub use group::{
 };
 pub use id::{GroupId, Label, NicId};
 pub use ifname::{IfName, IfPattern};
-pub use interfaces::{BridgeConfig, Interfaces, Link, LinkKind, LinkSettings, LinkState};
+pub use interfaces::{BridgeConfig, Interfaces, Link, LinkKind, LinkSettings, LinkState, Traffic};
 pub use located::Located;
 pub use mac::Mac;
 pub use nearby::Nearby;

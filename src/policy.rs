@@ -26,8 +26,8 @@ mod takeover;
 
 pub use diagnose::{Check, Facts, Found, Read, Recent, diagnose, located};
 pub use explain::{
-    ExplainError, Explainer, Explanation, FlowState, Origin, Question, RuleRef, Stage, Step,
-    Verdict, packets, summary,
+    ExplainError, Explainer, Explanation, FlowState, Glance, Origin, Question, RuleRef, Stage,
+    Step, Verdict, glance, packets, summary,
 };
 pub use numbering::Numbering;
 

@@ -57,4 +57,5 @@ mod traffic {
     mod sources;
     mod tracking;
     mod verdicts;
+    mod watching;
 }

@@ -208,7 +208,10 @@ impl Agent {
         for (_, placement, kernel) in &self.kernels {
             oracle::judge(&self.now, *placement, kernel);
         }
-        oracle::ports(&self.now, &skeleton::ports(&self.now.ruleset));
+        oracle::ports(
+            &self.now,
+            &skeleton::ports(&Parameters::default(), &self.now.ruleset),
+        );
     }
 
     /// What came about in steps is what a fresh load brings about.

@@ -12,5 +12,7 @@ mod source;
 mod words;
 
 pub use explain::explain;
-pub use parsers::{configuration, documents, flows, interfaces, listings, store, transactions};
+pub use parsers::{
+    configuration, documents, drops, flows, interfaces, listings, store, transactions,
+};
 pub use requests::{raw_requests, requests};

@@ -4,12 +4,12 @@ use std::net::Ipv6Addr;
 
 use sgagent::{
     config,
-    dataplane::{conntrack, nft},
+    dataplane::{Sampled, conntrack, nflog, nft},
     link,
     model::{Desired, Interfaces, LinkKind},
     pb,
-    policy::{Numbering, compile},
-    ruleset::{Ruleset, Upper},
+    policy::{Numbering, compile, glance},
+    ruleset::{Ruleset, Upper, name::NUMBER_MASK},
     sgctl, store,
 };
 
@@ -95,6 +95,34 @@ pub fn flows(data: &[u8]) {
             assert_eq!(told, [entry.clone()]);
             let icmpv6 = matches!(entry.flow.upper, Upper::Icmpv6 { .. });
             assert!(!icmpv6 || entry.flow.protocol == 58);
+        }
+    }
+}
+
+/// What is shown of a drop is in the octets that were told, and a glance at it tells ports of
+/// protocols that have some.
+pub fn drops(data: &[u8]) {
+    for datagram in pieces(data) {
+        for sampled in nflog::fuzzing::samples(datagram) {
+            let Sampled::Packet(sample) = sampled else {
+                panic!("a datagram says nothing of what is lost");
+            };
+            assert!(sample.link_header.len() + sample.payload.len() <= datagram.len());
+            assert!(
+                sample
+                    .nic
+                    .is_none_or(|nic| nic.0 <= NUMBER_MASK && nic.0 > 0)
+            );
+            let Some(seen) = glance(sample.ether_type, &sample.payload) else {
+                continue;
+            };
+            assert_eq!(seen.source.octets(), sample.payload[8..24]);
+            assert_eq!(seen.destination.octets(), sample.payload[24..40]);
+            match seen.upper {
+                Upper::Ports { .. } => assert!(matches!(seen.protocol, Some(6 | 17 | 132))),
+                Upper::Icmpv6 { .. } => assert_eq!(seen.protocol, Some(58)),
+                Upper::Other => {}
+            }
         }
     }
 }

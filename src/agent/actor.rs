@@ -9,8 +9,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Handle, HostPolicy, Identity, Meter, View, drift::Drifts, handle::Command, meter::Failure,
-    reads::Reads, revoke::Revocation, settings::Settings, status, times::Times,
+    EventKind, Handle, HostPolicy, Identity, Meter, View, drift::Drifts, events::Events,
+    handle::Command, meter::Failure, reads::Reads, revoke::Revocation, settings::Settings, status,
+    times::Times, watch::DropWatch,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -74,6 +75,7 @@ pub struct Agent<D, H, S> {
     pub(super) drifts: Drifts,
     reads: Reads,
     times: Times,
+    pub(super) events: Events,
     /// When our tables were last loaded whole.
     loaded: Option<Instant>,
     pub(super) meter: Meter,
@@ -127,6 +129,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (view, views) = watch::channel(Arc::new(View::default()));
         let interfaces = host.interfaces();
+        let events = Events::default();
+        let drop_watch = DropWatch::start(dataplane.reader(), sender.downgrade(), views.clone());
         let mut agent = Self {
             dataplane,
             host: Arc::new(host),
@@ -144,28 +148,37 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             revocation: Revocation::default(),
             trouble: Trouble::default(),
             crowded: false,
-            drifts: Drifts::default(),
+            drifts: Drifts::new(events.clone()),
             reads: Reads::default(),
             times: Times::default(),
+            events: events.clone(),
             loaded: None,
             meter,
         };
+        let what = format!("{} NICs to restore", agent.saved.desired.nics.len());
+        agent.events.tell(EventKind::Started, None, what);
         agent.forget_settings().await;
         agent.reconcile().await;
         reach("start-applied");
-        info!(
-            nics = agent.saved.desired.nics.len(),
-            groups = agent.saved.desired.groups.len(),
-            revision = agent.saved.revision,
-            healthy = agent.trouble.text().is_none(),
-            "restored what was acknowledged"
-        );
+        agent.log_start();
         let handle = Handle {
             commands: sender,
             view: views,
             meter: agent.meter.clone(),
+            events,
+            drop_watch,
         };
         Ok((agent, handle))
+    }
+
+    fn log_start(&self) {
+        info!(
+            nics = self.saved.desired.nics.len(),
+            groups = self.saved.desired.groups.len(),
+            revision = self.saved.revision,
+            healthy = self.trouble.text().is_none(),
+            "restored what was acknowledged"
+        );
     }
 
     /// Works until every [`Handle`] is gone. What is in the kernel stays there.
@@ -272,6 +285,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     /// What is compiled becomes what is in force, or what is to be.
     pub(super) fn advance(&mut self, compiled: Compiled) {
         status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
+        self.events
+            .transitions(&self.compiled.outcomes, &compiled.outcomes);
         let now = super::times::now_ms();
         self.times.advance(&self.compiled, &compiled, now);
         self.compiled = Arc::new(compiled);
@@ -380,7 +395,14 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     pub(super) fn publish(&mut self) -> Arc<View> {
         let view = Arc::new(self.view_of(&self.saved, &self.compiled));
-        self.view.send_replace(Arc::clone(&view));
+        let before = self.view.send_replace(Arc::clone(&view));
+        match (&before.unhealthy, &view.unhealthy) {
+            (Some(_), None) => self.events.tell(EventKind::Healthy, None, ""),
+            (was, Some(why)) if was.as_ref() != Some(why) => {
+                self.events.tell(EventKind::Unhealthy, None, why);
+            }
+            (Some(_) | None, _) => {}
+        }
         view
     }
 
@@ -399,7 +421,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             revision: saved.revision,
             unhealthy: self.trouble.text(),
             identity: self.identity.clone(),
-            limitations: status::limitations(&self.identity.placement, self.settings.unsupported()),
+            limitations: status::limitations(&self.identity, self.settings.unsupported()),
             host_warnings: warnings,
             drifts: self.drifts.told(),
             drift_repairs: self.drifts.repaired(),

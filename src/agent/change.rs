@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::{
-    Applied, ApplyError, Change,
+    Applied, ApplyError, Change, EventKind,
     actor::Agent,
     handle::{Command, Reply},
     meter::Phase,
@@ -262,7 +262,10 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         self.meter.took(Phase::Flows, on_disk.elapsed());
         let generation = self.saved.generation.as_ref().map(|g| g.number);
         let nics = self.saved.desired.nics.len();
-        info!(revision = self.saved.revision, generation, nics, "applied");
+        let revision = self.saved.revision;
+        info!(revision, generation, nics, "applied");
+        let text = format!("revision {revision}, {nics} NICs, {flows_cut} flows cut");
+        self.events.tell(EventKind::Applied, None, text);
         Ok(flows_cut)
     }
 

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::times::now_ms;
+use super::{EventKind, events::Events, times::now_ms};
 use crate::{dataplane::Tampering, link::Setting};
 
 /// How many drifts are told.
@@ -45,6 +45,7 @@ pub struct Drift {
 /// The drifts.
 #[derive(Debug, Default)]
 pub(super) struct Drifts {
+    events: Events,
     /// The last ones, by number.
     told: VecDeque<(u64, Drift)>,
     next: u64,
@@ -74,6 +75,14 @@ struct Tables {
 }
 
 impl Drifts {
+    /// Drifts that are told as events, too.
+    pub(super) fn new(events: Events) -> Self {
+        Self {
+            events,
+            ..Self::default()
+        }
+    }
+
     /// What is told of drifts, the latest first.
     pub(super) fn told(&self) -> Vec<Drift> {
         let latest_first = self.told.iter().rev();
@@ -186,6 +195,7 @@ impl Drifts {
             noticed_at_ms: now_ms(),
             lasted_ms: None,
         };
+        self.events.tell(EventKind::Drifted, None, words(&drift));
         self.told.push_back((number, drift));
         if self.told.len() > TOLD {
             self.told.pop_front();
@@ -211,6 +221,14 @@ impl Drifts {
         }
         let Drift { what, by, .. } = &*drift;
         warn!(what, by, lasted_ms, "repaired what somebody changed");
+        self.events.tell(EventKind::Repaired, None, words(drift));
+    }
+}
+
+fn words(drift: &Drift) -> String {
+    match drift.by.as_str() {
+        "" => drift.what.clone(),
+        by => format!("{} by {by}", drift.what),
     }
 }
 

@@ -1,14 +1,20 @@
 //! How everyone else talks to the agent's task.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
-use super::{Applied, Change, Drops, Meter, View, reads::Question};
-use crate::{model::Fault, ruleset::Learned};
+use super::{
+    Applied, Change, DropWatcher, Drops, Event, EventWatch, Meter, View, events::Events,
+    reads::Question, watch::DropWatch,
+};
+use crate::{
+    model::{Fault, NicId, Traffic},
+    ruleset::Learned,
+};
 
 /// Why a change was not made. Nothing of it is in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +63,8 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) meter: Meter,
+    pub(super) events: Events,
+    pub(super) drop_watch: DropWatch,
 }
 
 impl Handle {
@@ -97,6 +105,31 @@ impl Handle {
     /// What was dropped, from the kernel's counters.
     pub async fn drops(&self) -> Result<Drops, ReadError> {
         self.read(Question::Drops).await
+    }
+
+    /// What the NICs that are bound have sent and received, by id.
+    pub async fn traffic(&self) -> Result<BTreeMap<NicId, Traffic>, ReadError> {
+        let by_index = self.read(Question::Traffic).await?;
+        let view = self.view();
+        let mut by_nic: BTreeMap<NicId, Traffic> = BTreeMap::new();
+        for (nic, outcome) in &view.compiled.outcomes {
+            for bound in &outcome.bound {
+                if let Some(traffic) = by_index.get(&bound.index) {
+                    *by_nic.entry(nic.clone()).or_default() += *traffic;
+                }
+            }
+        }
+        Ok(by_nic)
+    }
+
+    /// What is dropped, from now on; an error where the kernel doesn't show it.
+    pub async fn watch_drops(&self) -> Result<DropWatcher, ReadError> {
+        self.drop_watch.watch().await
+    }
+
+    /// The last of what happened, the oldest first, and what happens from now on.
+    pub fn watch_events(&self) -> (Vec<Arc<Event>>, EventWatch) {
+        self.events.watch()
     }
 
     /// What is programmed in the kernel, as nft text.

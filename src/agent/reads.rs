@@ -8,7 +8,7 @@ use super::{Drops, ReadError, drops, recent::Samples};
 use crate::{
     dataplane::{DataplaneError, Dropped, Reader},
     link::{Host, Setting},
-    model::{IfName, LinkState, NicId},
+    model::{IfName, LinkState, NicId, Traffic},
     policy::{Numbering, Read, Recent},
     ruleset::{Held, Learned, NicNumber, Ruleset},
 };
@@ -30,6 +30,8 @@ pub(super) enum Question {
     Held(Reply<Held>, Arc<Ruleset>, NicNumber),
     /// Interfaces and settings.
     Path(Reply<Path>, Along),
+    /// What each interface has carried, by its index.
+    Traffic(Reply<BTreeMap<u32, Traffic>>),
     /// Nothing: to be answered is to have had a turn, with no change under way.
     Turn(Reply<()>),
 }
@@ -107,6 +109,13 @@ impl Reads {
                 }
                 Question::Path(reply, along) => {
                     answer(reply, async { Ok(path(&*host, along).await) }).await;
+                }
+                Question::Traffic(reply) => {
+                    let read = async {
+                        let read = host.traffic().await;
+                        read.map_err(|e| DataplaneError::Unreadable(super::settings::in_full(&e)))
+                    };
+                    answer(reply, read).await;
                 }
                 Question::Turn(reply) => answer(reply, async { Ok(()) }).await,
             }

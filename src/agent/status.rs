@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
-use super::BridgeView;
+use super::{BridgeView, Identity};
 use crate::{
     model::{Interfaces, NicState, differences},
     policy::{Compiled, Outcomes},
@@ -25,8 +25,11 @@ const IN_BRIDGE: [&str; 1] = [
 ];
 
 /// What this placement and this kernel can't do.
-pub(super) fn limitations(placement: &str, unsupported: &BTreeSet<&'static str>) -> Vec<String> {
-    let mut all: Vec<_> = if placement == "bridge" {
+pub(super) fn limitations(
+    identity: &Identity,
+    unsupported: &BTreeSet<&'static str>,
+) -> Vec<String> {
+    let mut all: Vec<_> = if identity.placement == "bridge" {
         &IN_BRIDGE[..]
     } else {
         &BEHIND_BR_NETFILTER
@@ -34,6 +37,11 @@ pub(super) fn limitations(placement: &str, unsupported: &BTreeSet<&'static str>)
     .iter()
     .map(|&text| text.to_owned())
     .collect();
+    if let Some(why) = &identity.no_samples {
+        all.push(format!(
+            "drops are counted, but can't be watched one by one: {why}"
+        ));
+    }
     if unsupported.contains("mcast_max_groups") {
         all.push(
             "this kernel has no limit for multicast groups of a port (Linux 6.3): a guest can \

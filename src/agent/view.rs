@@ -47,6 +47,8 @@ pub struct Identity {
     pub kernel_version: String,
     /// What `nft --version` says.
     pub nft_version: String,
+    /// Why the kernel shows no samples of drops, where it doesn't.
+    pub no_samples: Option<String>,
 }
 
 /// How full the host's table of flows is. All NICs and the host itself share it.

@@ -33,11 +33,17 @@ pub(super) struct Started {
 impl Started {
     pub(super) async fn with(config: &Config) -> Result<Self> {
         let (placement, placement_reason) = place(config).await?;
-        let mut dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
+        let mut parameters = config.parameters(placement);
+        let no_samples = nft::can_sample(&config.nft).await.err();
+        if no_samples.is_some() {
+            parameters.drop_samples_per_second = 0;
+        }
+        let mut dataplane = Nft::new(config.nft.clone(), parameters);
         dataplane
             .watch()
             .context("changes of the ruleset can't be watched")?;
-        let identity = identify(&dataplane, placement, placement_reason).await?;
+        let mut identity = identify(&dataplane, placement, placement_reason).await?;
+        identity.no_samples = no_samples.map(|why| why.to_string());
         let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
             .await
             .context("the host's interfaces can't be watched")?;
@@ -82,7 +88,10 @@ impl Started {
 /// Closes the managed bridges' ports to guests where the kernel has no rules of ours. Those that it
 /// has are the last that were known to be right.
 async fn close(config: &Config, placement: nft::Placement, interfaces: &Arc<Interfaces>) {
-    let mut dataplane = Nft::new(config.nft.clone(), config.parameters(placement));
+    let mut parameters = config.parameters(placement);
+    // Nobody is there to watch, and a kernel may not have what that takes.
+    parameters.drop_samples_per_second = 0;
+    let mut dataplane = Nft::new(config.nft.clone(), parameters);
     match dataplane.is_programmed().await {
         Ok(true) => return,
         Ok(false) => {}
@@ -156,5 +165,6 @@ async fn identify(
         placement_reason,
         kernel_version: kernel.trim().to_owned(),
         nft_version: dataplane.version().await.context("nft")?,
+        no_samples: None,
     })
 }

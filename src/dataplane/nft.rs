@@ -36,7 +36,7 @@ mod revoked;
 mod rule;
 pub mod skeleton;
 
-pub use probe::{ProbeError, can};
+pub use probe::{ProbeError, can, can_sample};
 pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;
@@ -96,7 +96,7 @@ impl Nft {
 
     /// The whole ruleset as nft text.
     pub fn render(&self, ruleset: &Arc<Ruleset>) -> String {
-        self.rules_text(&Plan::replace(ruleset)) + &skeleton::ports(ruleset)
+        self.rules_text(&Plan::replace(ruleset)) + &skeleton::ports(&self.parameters, ruleset)
     }
 
     /// The transaction of a plan as nft text, but for the guests' ports.
@@ -165,7 +165,7 @@ impl Nft {
     /// Replaces the table of the guests' ports. A port may be gone by now: its removal
     /// is an event that brings us here again.
     async fn ports(&mut self) -> Result<(), DataplaneError> {
-        let text = skeleton::ports(&self.programmed);
+        let text = skeleton::ports(&self.parameters, &self.programmed);
         match self.transaction(&["-f", "-"], text).await {
             Ok(()) => {
                 self.ports_behind = false;

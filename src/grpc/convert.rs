@@ -18,14 +18,18 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watch;
 
 pub use change::{Synced, apply, sync};
 pub(super) use diagnose::diagnosed;
 pub(super) use explain::{explain, explained};
 pub use overview::{group_info, group_infos, status};
-pub use read::{drop_counts, group, member, nic, nic_drops, nic_info, nic_status, summary};
+pub use read::{
+    drop_counts, group, member, nic, nic_drops, nic_info, nic_status, nic_traffic, summary,
+};
 
 pub(super) use enums::nic_state;
 pub(super) use fingerprint::hex;
 pub(super) use path::{Faults, Path};
-pub(super) use text::{group_id, nic_id};
+pub(super) use text::{group_id, nic_id, reason};
+pub(super) use watch::{WantedDrops, event, event_news, is_about};

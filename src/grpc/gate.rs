@@ -42,6 +42,9 @@ const READING: &[&str] = &[
     "/sgagent.v1.SecurityGroupAgent/ListGroups",
     "/sgagent.v1.SecurityGroupAgent/ListMembers",
     "/sgagent.v1.SecurityGroupAgent/ListNics",
+    "/sgagent.v1.SecurityGroupAgent/ListTraffic",
+    "/sgagent.v1.SecurityGroupAgent/WatchDrops",
+    "/sgagent.v1.SecurityGroupAgent/WatchEvents",
 ];
 
 /// The least that a caller of this method has to be.

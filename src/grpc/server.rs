@@ -92,8 +92,9 @@ pub async fn serve(
         tcp: door(),
         crowding,
     };
-    let service =
-        SecurityGroupAgentServer::new(Service::new(handle, options)).max_decoding_message_size(max);
+    let (working, until) = tokio::sync::watch::channel(());
+    let service = SecurityGroupAgentServer::new(Service::new(handle, options, until))
+        .max_decoding_message_size(max);
     let routes = Routes::new(service)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
@@ -107,6 +108,8 @@ pub async fn serve(
             () = follow.then(|()| future::pending()) => {}
         }
         health::stop(reporter).await;
+        // A server that stops waits for every open stream.
+        drop(working);
     }
     .boxed()
     .shared();

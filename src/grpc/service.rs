@@ -1,20 +1,18 @@
 //! The handlers.
 
-use std::{
-    ops::Bound::{Excluded, Unbounded},
-    pin::Pin,
-};
+use std::ops::Bound::{Excluded, Unbounded};
 
-use futures::{Stream, stream};
+use futures::stream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     ServeOptions,
-    convert::{self, Faults, Path, Synced},
+    convert::{self, Faults, Path, Synced, WantedDrops},
     join::Join,
     page::Page,
     pieces::pieces,
     status::{not_applied, not_explained, not_found, not_read, refused},
+    watch::{self, Messages, Working},
 };
 use crate::{
     agent::{ApplyError, Handle, View},
@@ -34,11 +32,16 @@ const SYNC_MESSAGES: usize = 64;
 pub(super) struct Service {
     handle: Handle,
     options: ServeOptions,
+    working: Working,
 }
 
 impl Service {
-    pub(super) fn new(handle: Handle, options: ServeOptions) -> Self {
-        Self { handle, options }
+    pub(super) fn new(handle: Handle, options: ServeOptions, working: Working) -> Self {
+        Self {
+            handle,
+            options,
+            working,
+        }
     }
 }
 
@@ -210,8 +213,7 @@ impl SecurityGroupAgent for Service {
         Ok(Response::new(status))
     }
 
-    type GetRulesetStream =
-        Pin<Box<dyn Stream<Item = Result<pb::GetRulesetResponse, Status>> + Send>>;
+    type GetRulesetStream = Messages<pb::GetRulesetResponse>;
 
     async fn get_ruleset(
         &self,
@@ -232,14 +234,7 @@ impl SecurityGroupAgent for Service {
         request: Request<pb::ListDropsRequest>,
     ) -> Answer<pb::ListDropsResponse> {
         let pb::ListDropsRequest { nic_id } = request.into_inner();
-        let only = (!nic_id.is_empty())
-            .then(|| parsed(|f| convert::nic_id(f, &Path::top("nic_id"), nic_id)))
-            .transpose()?;
-        if let Some(id) = &only
-            && !self.handle.view().desired().nics.contains_key(id)
-        {
-            return Err(not_found("nic_id", "NIC", id.as_str()));
-        }
+        let only = self.known(parsed(|f| Some(one_nic(f, nic_id)))?)?;
         let drops = self
             .handle
             .drops()
@@ -253,6 +248,69 @@ impl SecurityGroupAgent for Service {
             nics: wanted.map(convert::nic_drops).collect(),
             totals: convert::drop_counts(&drops.totals),
         }))
+    }
+
+    async fn list_traffic(
+        &self,
+        request: Request<pb::ListTrafficRequest>,
+    ) -> Answer<pb::ListTrafficResponse> {
+        let pb::ListTrafficRequest { nic_id } = request.into_inner();
+        let only = self.known(parsed(|f| Some(one_nic(f, nic_id)))?)?;
+        let all = self.handle.traffic().await;
+        let all = all.map_err(|error| not_read(&error))?;
+        let wanted = all
+            .iter()
+            .filter(|(nic, _)| only.as_ref().is_none_or(|id| id == *nic));
+        let nics = wanted.map(|(nic, traffic)| convert::nic_traffic(nic, traffic));
+        Ok(Response::new(pb::ListTrafficResponse {
+            nics: nics.collect(),
+        }))
+    }
+
+    type WatchDropsStream = Messages<pb::WatchDropsResponse>;
+
+    async fn watch_drops(
+        &self,
+        request: Request<pb::WatchDropsRequest>,
+    ) -> Answer<Self::WatchDropsStream> {
+        let pb::WatchDropsRequest { nic_id, reasons } = request.into_inner();
+        let (nic, reasons) = parsed(|f| {
+            let nic = one_nic(f, nic_id);
+            let reason =
+                |f: &mut Faults, at: &Path<'_>, name: String| convert::reason(f, at, &name);
+            Some((nic, f.each(&Path::top("reasons"), reasons, reason)))
+        })?;
+        let nic = self.known(nic)?;
+        let reasons = reasons.into_iter().flatten().collect();
+        let wanted = WantedDrops { nic, reasons };
+        let watcher = self.handle.watch_drops().await;
+        let watcher = watcher.map_err(|error| not_read(&error))?;
+        let messages = watch::drops(watcher, self.working.clone(), wanted);
+        Ok(Response::new(messages))
+    }
+
+    type WatchEventsStream = Messages<pb::WatchEventsResponse>;
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let pb::WatchEventsRequest {
+            nic_id,
+            past,
+            past_only,
+        } = request.into_inner();
+        let nic = parsed(|f| Some(one_nic(f, nic_id)))?;
+        let (mut all, coming) = self.handle.watch_events();
+        all.retain(|event| convert::is_about(event, nic.as_ref()));
+        let most = match past {
+            0 if past_only => all.len(),
+            most => usize::try_from(most).map_or(all.len(), |most| most.min(all.len())),
+        };
+        let past = all.len() - most;
+        let coming = (!past_only).then_some(coming);
+        let messages = watch::events(all.split_off(past), coming, self.working.clone(), nic);
+        Ok(Response::new(messages))
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {
@@ -286,7 +344,25 @@ async fn convert<T: Send + 'static>(
         .map_err(|faults| refused(&faults))
 }
 
+/// The NIC of a request that may be about one.
+fn one_nic(faults: &mut Faults, id: String) -> Option<NicId> {
+    if id.is_empty() {
+        return None;
+    }
+    convert::nic_id(faults, &Path::top("nic_id"), id)
+}
+
 impl Service {
+    /// A NIC that a request names has to be there.
+    fn known(&self, nic: Option<NicId>) -> Result<Option<NicId>, Status> {
+        match nic {
+            Some(id) if !self.handle.view().desired().nics.contains_key(&id) => {
+                Err(not_found("nic_id", "NIC", id.as_str()))
+            }
+            known => Ok(known),
+        }
+    }
+
     /// Counts a change that is wrong; a stream that broke off is none.
     fn count(&self, status: &Status) {
         if status.code() == Code::InvalidArgument {

@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::model::{Link, LinkKind, LinkSettings, is_link_local};
 
 // include/uapi/linux/rtnetlink.h
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
@@ -271,13 +271,13 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
-fn split<const N: usize>(body: &[u8]) -> Result<(&[u8; N], &[u8]), DecodeError> {
+pub(super) fn split<const N: usize>(body: &[u8]) -> Result<(&[u8; N], &[u8]), DecodeError> {
     body.split_first_chunk()
         .ok_or_else(|| DecodeError::buffer_too_small(body.len(), N))
 }
 
 /// The four octets at `at`, which every caller's header has.
-fn word(header: &[u8], at: usize) -> u32 {
+pub(super) fn word(header: &[u8], at: usize) -> u32 {
     header[at..]
         .first_chunk()
         .map_or(0, |octets| u32::from_ne_bytes(*octets))

@@ -47,6 +47,28 @@ pub struct LinkState {
     pub carrier: bool,
 }
 
+/// What an instance sent and received by an interface, since that appeared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets that the instance sent.
+    pub sent_packets: u64,
+    /// Their octets.
+    pub sent_bytes: u64,
+    /// Packets that were delivered to it.
+    pub received_packets: u64,
+    /// Their octets.
+    pub received_bytes: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.sent_packets += other.sent_packets;
+        self.sent_bytes += other.sent_bytes;
+        self.received_packets += other.received_packets;
+        self.received_bytes += other.received_bytes;
+    }
+}
+
 /// What the kernel last told of an interface's settings: those that are ours to keep, and what
 /// they depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

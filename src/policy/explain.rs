@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod delivery;
+mod glance;
 mod groups;
 mod guard;
 mod hint;
@@ -29,6 +30,7 @@ mod trace;
 mod tracking;
 
 use delivery::{Delivered, Delivery};
+pub use glance::{Glance, glance};
 use groups::{Allowed, Groups};
 use guard::{Guard, Passed};
 pub(super) use hint::usual_cause;

@@ -9,13 +9,16 @@ use std::{
 };
 
 use sgagent::{
-    dataplane::{Dataplane, DataplaneError, Dropped, Reader, Tampering, exec::ExecError},
+    dataplane::{
+        Dataplane, DataplaneError, Dropped, Reader, Sample, Sampled, Samples, Tampering,
+        exec::ExecError,
+    },
     link::{Host, LinkError, Setting},
-    model::{BridgeConfig, IfName, Interfaces, Link, LinkKind, LinkState},
+    model::{BridgeConfig, IfName, Interfaces, Link, LinkKind, LinkState, Traffic},
     ruleset::{Cut, Held, Learned, NicNumber, Object, Plan, Reason, Ruleset},
     store::{Redb, Saved, Store, StoreError},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// How the kernel takes a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(crate) struct Kernel {
     pub(crate) slow_reads: watch::Sender<bool>,
     /// How many packets each NIC lost.
     pub(crate) dropped: watch::Sender<u64>,
+    /// Packets that are shown as they are dropped.
+    pub(crate) samples: broadcast::Sender<Sampled>,
 }
 
 impl Kernel {
@@ -77,6 +82,7 @@ pub(crate) struct FakeDataplane {
     flows_stay: watch::Receiver<bool>,
     slow_reads: watch::Receiver<bool>,
     dropped: watch::Receiver<u64>,
+    samples: broadcast::Sender<Sampled>,
 }
 
 impl FakeDataplane {
@@ -89,6 +95,7 @@ impl FakeDataplane {
         let (flows_stay, staying) = watch::channel(false);
         let (slow_reads, slow) = watch::channel(false);
         let (dropped, lost) = watch::channel(3);
+        let samples = broadcast::Sender::new(10_000);
         let kernel = Kernel {
             mood,
             ruleset: ruleset.clone(),
@@ -98,6 +105,7 @@ impl FakeDataplane {
             flows_stay,
             slow_reads,
             dropped,
+            samples: samples.clone(),
         };
         (
             Self {
@@ -109,6 +117,7 @@ impl FakeDataplane {
                 flows_stay: staying,
                 slow_reads: slow,
                 dropped: lost,
+                samples,
             },
             kernel,
         )
@@ -123,8 +132,25 @@ impl FakeDataplane {
     }
 }
 
+/// The world's one NIC sends something that is dropped.
+pub(crate) fn sample(reason: Reason) -> Sampled {
+    let mut payload = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+    payload.extend([0; 31]);
+    payload.extend([1, 0x10, 0, 0, 53]);
+    Sampled::Packet(Sample {
+        nic: Some(NicNumber(1)),
+        reason,
+        input: None,
+        output: Some(77),
+        link_header: Vec::new(),
+        ether_type: 0x86dd,
+        payload,
+    })
+}
+
 /// What reads a [`Kernel`].
 pub(crate) struct FakeReader {
+    samples: broadcast::Sender<Sampled>,
     mood: watch::Receiver<Mood>,
     slow: watch::Receiver<bool>,
     dropped: watch::Receiver<u64>,
@@ -140,7 +166,24 @@ impl FakeReader {
     }
 }
 
+/// Packets that a test says are dropped.
+pub(crate) struct FakeSamples(broadcast::Receiver<Sampled>);
+
+impl Samples for FakeSamples {
+    async fn next(&mut self) -> Result<Sampled, DataplaneError> {
+        let next = self.0.recv().await;
+        next.map_err(|error| DataplaneError::Unreadable(error.to_string()))
+    }
+}
+
 impl Reader for FakeReader {
+    type Samples = FakeSamples;
+
+    async fn samples(&self) -> Result<FakeSamples, DataplaneError> {
+        self.unless_refused()?;
+        Ok(FakeSamples(self.samples.subscribe()))
+    }
+
     async fn learned(&self) -> Result<Learned, DataplaneError> {
         Ok(Learned::default())
     }
@@ -193,6 +236,7 @@ impl Dataplane for FakeDataplane {
 
     fn reader(&self) -> FakeReader {
         FakeReader {
+            samples: self.samples.clone(),
             mood: self.mood.clone(),
             slow: self.slow_reads.clone(),
             dropped: self.dropped.clone(),
@@ -295,6 +339,19 @@ impl Host for FakeHost {
         let there = self.interfaces.borrow().by_name(interface).is_some();
         let (up, carrier) = (true, true);
         Ok(there.then_some(LinkState { up, carrier }))
+    }
+
+    /// Each interface has carried what its index says.
+    async fn traffic(&self) -> Result<BTreeMap<u32, Traffic>, LinkError> {
+        let interfaces = self.interfaces.borrow();
+        let traffic = |index: u32| Traffic {
+            sent_packets: index.into(),
+            sent_bytes: 100 * u64::from(index),
+            received_packets: 2 * u64::from(index),
+            received_bytes: 300 * u64::from(index),
+        };
+        let indices = interfaces.links.keys();
+        Ok(indices.map(|index| (*index, traffic(*index))).collect())
     }
 
     async fn set(&self, setting: &Setting, value: u64) -> Result<(), LinkError> {

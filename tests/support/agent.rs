@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
@@ -13,7 +14,7 @@ use sgagent::pb::security_group_agent_client::SecurityGroupAgentClient;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 
 use super::namespace::Namespace;
 
@@ -121,6 +122,23 @@ impl Agent {
                 answer.map_err(|_| Status::deadline_exceeded("the test's own limit"))?
             })
             .map(Response::into_inner)
+    }
+
+    /// The messages of a stream, read in the background until nobody wants them.
+    pub(crate) fn follow<T: Send + 'static>(
+        &self,
+        rpc: impl AsyncFnOnce(Client) -> Result<Response<Streaming<T>>, Status>,
+    ) -> Receiver<Result<T, Status>> {
+        let mut messages = self.call(rpc).unwrap();
+        let (told, all) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move {
+            while let Some(message) = messages.message().await.transpose() {
+                if told.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        all
     }
 
     /// Its process; `setpriv` has become the agent.

@@ -113,7 +113,10 @@ fn neutron_test_rule_application_converges() {
         assert_eq!(plan.len(), 2, "{plan:#?}");
         assert!(plan[0].starts_with("flush chain "), "{plan:#?}");
         assert!(plan[1].starts_with("add rule "), "{plan:#?}");
-        assert!(plan[1].contains(&format!(" l4proto {protocol} ")), "{plan:#?}");
+        assert!(
+            plan[1].contains(&format!(" l4proto {protocol} ")),
+            "{plan:#?}"
+        );
         set(&mut net, &others);
         is_converged(&mut net, &others);
         net.connects(A, WORLD, talks[i]);

@@ -65,6 +65,26 @@ const OF_BR_NETFILTER: [Need; 1] = [Need {
     rule: "ct zone set 1",
 }];
 
+const OF_SAMPLES: [Need; 2] = [
+    Need {
+        what: "samples of drops (nfnetlink_log)",
+        family: "bridge",
+        chain: "type filter hook prerouting priority -150;",
+        rule: "log group 1 snaplen 1",
+    },
+    Need {
+        what: "samples of drops (nfnetlink_log)",
+        family: "ip6",
+        chain: "type filter hook prerouting priority -150;",
+        rule: "log group 1 snaplen 1",
+    },
+];
+
+/// Whether this host can show samples of what is dropped.
+pub async fn can_sample(program: &str) -> Result<(), ProbeError> {
+    ask(program, &OF_SAMPLES).await
+}
+
 /// Whether this host can do a placement.
 pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> {
     let needs: &[Need] = match placement {

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{LIMIT, held, listing, skeleton::Placement};
+use super::{
+    LIMIT, held, listing,
+    skeleton::{Placement, SAMPLE_GROUP},
+};
 use crate::{
-    dataplane::{self, DataplaneError, Dropped, exec, exec::ExecError},
+    dataplane::{self, DataplaneError, Dropped, exec, exec::ExecError, nflog},
     ruleset::{Held, Learned, NicNumber, Ruleset, name},
 };
 
@@ -47,6 +50,16 @@ impl Reader {
 }
 
 impl dataplane::Reader for Reader {
+    type Samples = nflog::Listener;
+
+    async fn samples(&self) -> Result<nflog::Listener, DataplaneError> {
+        let listener = nflog::Listener::start(SAMPLE_GROUP).await;
+        listener.map_err(|error| {
+            let why = format!("samples of drops (nfnetlink_log group {SAMPLE_GROUP}): {error}");
+            DataplaneError::Unreadable(why)
+        })
+    }
+
     async fn drops(&self) -> Result<Vec<Dropped>, DataplaneError> {
         let mut all = Vec::new();
         for family in self.our_families().await? {

@@ -25,13 +25,16 @@ const BR_NETFILTER: &str = include_str!("br_netfilter.nft");
 /// How many devices a netdev chain may have.
 const MAX_DEVICES: usize = 255;
 
-/// The chain that counts a drop against its NIC.
-const CHARGE: &str = "\
-\tchain charge {
-\t\tmeta mark & 0x00ffffff != 0 update @nic_drops { meta mark }
-\t\tdrop
-\t}
-";
+/// The netlink group that samples of drops go to (`nfnetlink_log`). One process can listen to a
+/// group, and nobody else is likely to have chosen this one.
+pub(in crate::dataplane) const SAMPLE_GROUP: u16 = 0x5367;
+
+/// As many octets of a dropped frame as are told, behind its Ethernet header: the addresses, some
+/// extension headers and the beginning of the upper layer.
+const SAMPLE_OCTETS: u32 = 128;
+
+/// How many samples a second the whole host may take: who watches them must not be kept from work.
+const SAMPLES_OF_ALL: u32 = 2_000;
 
 /// Where the stateful stage runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +90,10 @@ pub struct Parameters {
     /// Flows at any time; 0, any number. Each new flow of a NIC costs a walk over all
     /// that it has (`nf_conncount_add` in the kernel).
     pub max_flows: u32,
+    /// Samples a second of what a NIC loses for one reason; 0, none.
+    pub drop_samples_per_second: u32,
+    /// Samples at once.
+    pub drop_sample_burst: u32,
 }
 
 impl Default for Parameters {
@@ -102,6 +109,8 @@ impl Default for Parameters {
             flows_per_second: 2_000,
             flow_burst: 4_000,
             max_flows: 0,
+            drop_samples_per_second: 5,
+            drop_sample_burst: 10,
         }
     }
 }
@@ -114,7 +123,8 @@ pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
             let revoked = revoked("revoked", "meta ibrname", "drop_revoked")
                 + &revoked("revoked_to_guest", "meta obrname", "drop_revoked");
             let groups = groups(parameters, "meta ibrname", "revoked_to_guest", &revoked);
-            let drops = drop_chains(|reason| *reason == Reason::Revoked, BY_MARK);
+            let revoked_only = |reason: &Reason| *reason == Reason::Revoked;
+            let drops = drop_chains(parameters, revoked_only, BY_MARK);
             let host = [
                 ("revoked_sets", REVOKED_SETS),
                 ("host", HOST),
@@ -131,7 +141,10 @@ pub fn text(parameters: &Parameters, ruleset: &Ruleset) -> String {
                     "groups",
                     &groups(parameters, "iifname", "revoked", &revoked),
                 ),
-                ("drop_chains", &drop_chains(of(&IN_GROUPS), BY_MARK)),
+                (
+                    "drop_chains",
+                    &drop_chains(parameters, of(&IN_GROUPS), BY_MARK),
+                ),
             ];
             guard(parameters, ruleset, "") + &fill(BR_NETFILTER, &behind)
         }
@@ -176,6 +189,8 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
         flows_per_second: _,
         flow_burst: _,
         max_flows: _,
+        drop_samples_per_second: _,
+        drop_sample_burst: _,
     } = parameters;
     let (guests, bridges) = (&ruleset.guest_patterns, &ruleset.bridge_patterns);
     let (unknown_in, unknown_out, delivered, not_judged, drops) = match placement {
@@ -185,7 +200,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             unknown("meta obrname", bridges),
             "goto ingress",
             "",
-            drop_chains(of(&IN_BOTH), BY_PORT),
+            drop_chains(parameters, of(&IN_BOTH), BY_PORT),
         ),
         // It looks like a guest's, and nobody is bound to it.
         Placement::BrNetfilter => (
@@ -193,7 +208,7 @@ fn guard(parameters: &Parameters, ruleset: &Ruleset, stage: &str) -> String {
             unknown("oifname", guests),
             "accept",
             "\t\tmeta mark & 0xff000000 == 0x51000000 goto drop_stage_skipped\t# no group has judged it\n",
-            drop_chains(of(&IN_GUARD), BY_PORT),
+            drop_chains(parameters, of(&IN_GUARD), BY_PORT),
         ),
     };
     fill(
@@ -249,15 +264,22 @@ fn flow_count_rule(most: u32) -> String {
 }
 
 /// The table of the guests' ports, as nft text that replaces it (G0).
-pub fn ports(ruleset: &Ruleset) -> String {
+pub fn ports(parameters: &Parameters, ruleset: &Ruleset) -> String {
     let gone = format!("add table netdev {TABLE}\ndelete table netdev {TABLE}\n");
     if ruleset.guest_ports.is_empty() {
         return gone;
     }
-    let Some((head, chain)) = PORTS.split_once("\tchain ") else {
+    let code = code(Reason::LinkLocalMac);
+    let mark = format!("\t\tmeta mark set {code:#010x}\n");
+    let sample = sample(parameters, "iifname");
+    let template = fill(PORTS, &[("sample", &(mark + &sample))]);
+    let Some((head, chain)) = template.split_once("\tchain guest_ports_") else {
         return gone;
     };
-    let chain = format!("\tchain {}", chain.trim_end().trim_end_matches('}'));
+    let chain = format!(
+        "\tchain guest_ports_{}",
+        chain.trim_end().trim_end_matches('}')
+    );
     let ports: Vec<_> = ruleset.guest_ports.iter().collect();
     let mut text = gone + head;
     for (number, ports) in ports.chunks(MAX_DEVICES).enumerate() {
@@ -293,10 +315,14 @@ fn of(places: &[Where]) -> impl Fn(&Reason) -> bool {
 }
 
 /// A chain for each of some reasons, and those that they share.
-fn drop_chains(which: impl Fn(&Reason) -> bool, (find, shared): (&str, &str)) -> String {
+fn drop_chains(
+    parameters: &Parameters,
+    which: impl Fn(&Reason) -> bool,
+    (find, shared): (&str, &str),
+) -> String {
     let chain = |reason: &Reason| {
         let (symbol, row) = (reason.symbol(), reason.row());
-        let code = u32::from(reason.code()) << 24;
+        let code = code(*reason);
         format!(
             "\tcounter {symbol} {{ comment \"{row}\"; }}
 \tchain drop_{symbol} {{
@@ -310,7 +336,43 @@ fn drop_chains(which: impl Fn(&Reason) -> bool, (find, shared): (&str, &str)) ->
     let here = Reason::ALL.iter().filter(|reason| which(reason));
     let chains: Vec<_> = here.map(chain).collect();
     let head = "\n\t# ======== drops: counted by reason, and by NIC\n";
-    [head, shared, &chains.concat(), CHARGE].concat()
+    [head, shared, &chains.concat(), &charge(parameters)].concat()
+}
+
+/// A reason, in the bits of a mark that are not the NIC's.
+fn code(reason: Reason) -> u32 {
+    u32::from(reason.code()) << 24
+}
+
+/// The chain that counts a drop against its NIC.
+fn charge(parameters: &Parameters) -> String {
+    let sample = sample(parameters, "meta mark");
+    format!(
+        "\
+\tchain charge {{
+\t\tmeta mark & 0x00ffffff != 0 update @nic_drops {{ meta mark }}
+{sample}\t\tdrop
+\t}}
+"
+    )
+}
+
+/// The rule that shows a few of the drops to who watches them: of each NIC and reason, so that
+/// none hides another. Where nobody watches, the kernel looks no further than that
+/// (`nfulnl_log_packet`, `net/netfilter/nfnetlink_log.c`).
+fn sample(parameters: &Parameters, key: &str) -> String {
+    let (rate, burst) = (
+        parameters.drop_samples_per_second,
+        parameters.drop_sample_burst,
+    );
+    if rate == 0 {
+        return String::new();
+    }
+    format!(
+        "\t\tupdate @drop_sampled {{ {key} limit rate {rate}/second burst {burst} packets }} \
+         limit rate {SAMPLES_OF_ALL}/second burst {SAMPLES_OF_ALL} packets \
+         log group {SAMPLE_GROUP} snaplen {SAMPLE_OCTETS}\n"
+    )
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub fn status(view: &View, uptime: Duration, flows: Option<FlowTable>) -> pb::Ge
         placement_reason,
         kernel_version,
         nft_version,
+        // Among the limitations.
+        no_samples: _,
     } = view.identity.clone();
     pb::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,8 +4,8 @@ use crate::{
     agent::{DropCount, NicDrops, NicTimes, View},
     model::{
         Bound, DefaultAction, Direction, GroupRule, Icmpv6Match, InterfaceSelector, Ipv4Mode,
-        LinkLocal, Member, Nic, NicState, Outcome, OwnedAddress, Permission, PortRange, Protocol,
-        Remote, SecurityGroup, Summary,
+        LinkLocal, Member, Nic, NicId, NicState, Outcome, OwnedAddress, Permission, PortRange,
+        Protocol, Remote, SecurityGroup, Summary, Traffic,
     },
     pb::{self, interface_selector::By},
 };
@@ -151,6 +151,23 @@ pub fn nic_drops(drops: &NicDrops) -> pb::NicDrops {
     pb::NicDrops {
         nic_id: nic.to_string(),
         drops: drop_counts(drops),
+    }
+}
+
+/// What one NIC sent and received.
+pub fn nic_traffic(nic: &NicId, traffic: &Traffic) -> pb::NicTraffic {
+    let Traffic {
+        sent_packets,
+        sent_bytes,
+        received_packets,
+        received_bytes,
+    } = *traffic;
+    pb::NicTraffic {
+        nic_id: nic.to_string(),
+        sent_packets,
+        sent_bytes,
+        received_packets,
+        received_bytes,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{Faults, Path};
+use crate::agent::Reason;
 use crate::model::{GroupId, IfName, Label, Mac, NicId, Prefix, global_unicast};
 
 /// Longest `instance_id`, in characters.
@@ -39,6 +40,17 @@ pub(in crate::grpc) fn nic_id(faults: &mut Faults, at: &Path<'_>, id: String) ->
 
 pub(in crate::grpc) fn group_id(faults: &mut Faults, at: &Path<'_>, id: String) -> Option<GroupId> {
     faults.check(at, GroupId::try_from(id))
+}
+
+/// Why packets are dropped, by a name of packet-policy.
+pub(in crate::grpc) fn reason(faults: &mut Faults, at: &Path<'_>, name: &str) -> Option<Reason> {
+    let found = Reason::ALL.iter().find(|reason| reason.name() == name);
+    if found.is_none() {
+        let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        let known = names.join(", ");
+        faults.invalid(at, format!("\"{name}\" is no reason; these are: {known}"));
+    }
+    found.copied()
 }
 
 pub(super) fn label(faults: &mut Faults, at: &Path<'_>, text: String) -> Option<Label> {

@@ -227,7 +227,7 @@ fn ports(protocol: &str, range: PortRange) -> String {
 }
 
 /// The packet as the beginning of a flow; nothing for an ICMPv6 message without a type.
-fn flow_of(packet: &Packet<'_>) -> Option<Flow> {
+pub(super) fn flow_of(packet: &Packet<'_>) -> Option<Flow> {
     let protocol = packet.upper.map_or(0, |upper| upper.protocol);
     let data = packet.upper(protocol).unwrap_or_default();
     let upper = match protocol {

@@ -113,6 +113,15 @@ pub(super) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Says what is wrong with an IPv6 header that is none.
     pub(super) fn of(octets: &'a [u8]) -> Result<Self, &'static str> {
+        let packet = Self::cut_off(octets)?;
+        if octets.len() < IPV6_HEADER + usize::from(packet.length) {
+            return Err("the IPv6 header claims more octets than there are");
+        }
+        Ok(packet)
+    }
+
+    /// The same of a packet that is not all there.
+    pub(super) fn cut_off(octets: &'a [u8]) -> Result<Self, &'static str> {
         let short = "the IPv6 header is cut off";
         let version = octet(octets, 0).ok_or(short)? >> 4;
         if octets.len() < IPV6_HEADER {
@@ -121,17 +130,13 @@ impl<'a> Packet<'a> {
         if version != 6 {
             return Err("the version in the IPv6 header is not 6");
         }
-        let length = word(octets, 4).ok_or(short)?;
-        if octets.len() < IPV6_HEADER + usize::from(length) {
-            return Err("the IPv6 header claims more octets than there are");
-        }
         let mut packet = Self {
             octets,
             source: address(octets, 8).ok_or(short)?,
             destination: address(octets, 24).ok_or(short)?,
             next: octet(octets, 6).ok_or(short)?,
             hop_limit: octet(octets, 7).ok_or(short)?,
-            length,
+            length: word(octets, 4).ok_or(short)?,
             headers: Vec::new(),
             fragment: None,
             upper: None,
