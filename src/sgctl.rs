@@ -20,6 +20,7 @@ mod cut;
 pub mod document;
 mod explain;
 mod failure;
+mod follow;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -27,6 +28,7 @@ mod json;
 mod render;
 mod table;
 mod tls;
+mod top;
 mod wait;
 
 pub use failure::Failure;

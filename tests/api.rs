@@ -24,5 +24,6 @@ mod api {
     pub(crate) mod sgctl;
     pub(crate) mod syncs;
     pub(crate) mod together;
+    pub(crate) mod watching;
     pub(crate) mod world;
 }

@@ -26,8 +26,9 @@ mod pki;
 #[path = "api/world.rs"]
 mod world;
 
+use fake::sample;
 use pki::PUSHER;
-use sgagent::sgctl::client::Credentials;
+use sgagent::{ruleset::Reason, sgctl::client::Credentials};
 use world::{OWNER, World};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -106,7 +107,7 @@ async fn grpcurl_lists_and_describes_over_both_listeners() {
             assert!(services.lines().any(|line| line == name), "{services}");
         }
         let methods = grpcurl_says(&[], &place, &["list", "sgagent.v1.SecurityGroupAgent"]).await;
-        assert_eq!(methods.lines().count(), 12, "{methods}");
+        assert_eq!(methods.lines().count(), 15, "{methods}");
         let nic = grpcurl_says(&[], &place, &["describe", "sgagent.v1.Nic"]).await;
         assert!(
             nic.contains("repeated string delegated_prefixes = 11;"),
@@ -116,7 +117,7 @@ async fn grpcurl_lists_and_describes_over_both_listeners() {
 }
 
 /// A request for each method that reads, and words of its answer.
-const READS: [(&str, &str, &str); 10] = [
+const READS: [(&str, &str, &str); 12] = [
     ("Diagnose", r#"{"nic_id": "owner"}"#, "\"flow-table\""),
     (
         "Explain",
@@ -136,7 +137,16 @@ const READS: [(&str, &str, &str); 10] = [
         r#"{"states": ["NIC_STATE_ACTIVE"]}"#,
         "\"id\": \"owner\"",
     ),
+    ("ListTraffic", "{}", "\"sentPackets\""),
+    (
+        "WatchEvents",
+        r#"{"nic_id": "owner", "past_only": true}"#,
+        "EVENT_KIND_BOUND",
+    ),
 ];
+
+/// What changes something, and what never ends.
+const NO_READS: [&str; 3] = ["Apply", "Sync", "WatchDrops"];
 
 /// What the API offers beyond changes, by reflection: one that is new needs a line above.
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +158,7 @@ async fn every_method_that_reads_works_with_grpcurl_over_both_listeners() {
         let reading = methods.lines().filter_map(|line| line.rsplit_once('.'));
         let reading: Vec<_> = reading
             .map(|(_, method)| method)
-            .filter(|method| !["Apply", "Sync"].contains(method))
+            .filter(|method| !NO_READS.contains(method))
             .collect();
         assert_eq!(reading, READS.map(|(method, ..)| method));
         for (method, request, words) in READS {
@@ -156,6 +166,25 @@ async fn every_method_that_reads_works_with_grpcurl_over_both_listeners() {
             let answer = grpcurl_says(&["-d", request], &place, &[&call]).await;
             assert!(answer.contains(words), "{method}: {answer}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcurl_follows_what_is_dropped_until_it_has_enough() {
+    let mut world = World::owned().await;
+    let samples = world.kernel.samples.clone();
+    tokio::spawn(async move {
+        loop {
+            let _ = samples.send(sample(Reason::Mld));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    for place in places(&mut world) {
+        let call = "sgagent.v1.SecurityGroupAgent/WatchDrops";
+        let output = grpcurl(&["-max-time", "3"], &place, &[call]).await;
+        let (said, error) = (text(&output.stdout), text(&output.stderr));
+        assert!(error.contains("DeadlineExceeded"), "{error}");
+        assert!(said.contains("\"reason\": \"mld\""), "{said}{error}");
     }
 }
 

@@ -6,7 +6,7 @@ use futures::stream;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Status,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use tower::service_fn;
@@ -214,6 +214,30 @@ impl Client {
         call!(self.list_drops(pb::ListDropsRequest { nic_id }))
     }
 
+    /// What was sent and received, of one NIC or of all.
+    pub async fn traffic(&mut self, nic_id: String) -> Result<pb::ListTrafficResponse, Failure> {
+        call!(self.list_traffic(pb::ListTrafficRequest { nic_id }))
+    }
+
+    /// What is dropped from now on.
+    pub async fn watch_drops(
+        &mut self,
+        nic_id: String,
+    ) -> Result<Stream<pb::WatchDropsResponse>, Failure> {
+        let reasons = Vec::new();
+        let messages = call!(self.watch_drops(pb::WatchDropsRequest { nic_id, reasons }))?;
+        Ok(Stream::new(messages, &self.to))
+    }
+
+    /// What happened, and what happens.
+    pub async fn watch_events(
+        &mut self,
+        request: pb::WatchEventsRequest,
+    ) -> Result<Stream<pb::WatchEventsResponse>, Failure> {
+        let messages = call!(self.watch_events(request))?;
+        Ok(Stream::new(messages, &self.to))
+    }
+
     /// What is wrong with a NIC.
     pub async fn diagnose(&mut self, nic_id: String) -> Result<pb::DiagnoseResponse, Failure> {
         call!(self.diagnose(pb::DiagnoseRequest { nic_id }))
@@ -225,6 +249,26 @@ impl Client {
         request: pb::ExplainRequest,
     ) -> Result<pb::ExplainResponse, Failure> {
         call!(self.explain(request))
+    }
+}
+
+/// Messages as they come.
+#[derive(Debug)]
+pub struct Stream<T> {
+    messages: Streaming<T>,
+    from: String,
+}
+
+impl<T> Stream<T> {
+    fn new(messages: Streaming<T>, from: &str) -> Self {
+        let from = from.to_owned();
+        Self { messages, from }
+    }
+
+    /// The next one; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<T>, Failure> {
+        let next = self.messages.message().await;
+        next.map_err(|status| Failure::of(status, &self.from))
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::time::{Instant, sleep};
 
 use super::{
     Failure,
@@ -16,7 +15,6 @@ use super::{
     explain::Explain,
     json, render,
     tls::Credentials,
-    wait::{self, Awaited},
 };
 use crate::pb;
 
@@ -149,6 +147,26 @@ enum Command {
     Drops {
         /// Only of this NIC
         nic: Option<String>,
+        /// Show what is dropped from now on: some of the packets, and how many there were
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// List what happened lately: NICs bound and unbound, changes applied, drift and its repair
+    Events {
+        /// Only to this NIC
+        nic: Option<String>,
+        /// Show the last ten, and what happens from now on
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Show what the NICs send, receive and lose, as it changes
+    Top {
+        /// How often, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// Measure one interval, and print that
+        #[arg(long)]
+        once: bool,
     },
     /// Wait until NICs are in force, or all interfaces of a libvirt domain that are on managed bridges
     Wait {
@@ -216,7 +234,13 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Members { group } => session.members(&group).await,
         Command::Status { check } => session.status(check).await,
         Command::Ruleset => session.ruleset().await,
-        Command::Drops { nic } => session.drops(nic).await,
+        Command::Drops { nic, follow: false } => session.drops(nic).await,
+        Command::Drops { nic, follow: true } => session.follow_drops(nic).await,
+        Command::Events { nic, follow } => session.events(nic, follow).await,
+        Command::Top { interval, once } => {
+            let every = Duration::from_secs(interval.into());
+            session.top(every, once).await
+        }
         Command::Wait {
             timeout,
             domain,
@@ -228,19 +252,19 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Show {
-    json: bool,
-    colour: bool,
+pub(super) struct Show {
+    pub(super) json: bool,
+    pub(super) colour: bool,
 }
 
-struct Session<'a, W> {
-    target: Target,
-    show: Show,
-    out: &'a mut W,
+pub(super) struct Session<'a, W> {
+    pub(super) target: Target,
+    pub(super) show: Show,
+    pub(super) out: &'a mut W,
 }
 
 impl<W: Write> Session<'_, W> {
-    async fn client(&self) -> Result<Client, Failure> {
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
         Client::connect(&self.target).await
     }
 
@@ -339,42 +363,6 @@ impl<W: Write> Session<'_, W> {
     async fn explain(&mut self, question: Explain) -> Result<(), Failure> {
         let answer = self.client().await?.explain(question.request()?).await?;
         self.show(&answer, "ExplainResponse", render::explained)
-    }
-
-    /// Nothing is printed: that it ends is the answer.
-    async fn wait(
-        &mut self,
-        seconds: u32,
-        domain: Option<String>,
-        nics: Vec<String>,
-    ) -> Result<(), Failure> {
-        let awaited = match domain {
-            Some(file) => Awaited::Interfaces(wait::interfaces(&document::read(&file)?)?),
-            None => Awaited::Nics(nics),
-        };
-        let until = Instant::now() + Duration::from_secs(seconds.into());
-        loop {
-            let found = self.missing(&awaited).await;
-            let failure = match found {
-                Ok(missing) if missing.is_empty() => return Ok(()),
-                Ok(missing) => Failure::NotWell(missing.join("\n")),
-                // It may be starting.
-                Err(unreachable @ Failure::Unreachable { .. }) => unreachable,
-                Err(other) => return Err(other),
-            };
-            if Instant::now() + wait::PAUSE > until {
-                return Err(failure);
-            }
-            sleep(wait::PAUSE).await;
-        }
-    }
-
-    async fn missing(&self, awaited: &Awaited) -> Result<Vec<String>, Failure> {
-        let mut client = self.client().await?;
-        let nics = client.nics().await?.nics;
-        // After the NICs: a port that is bound meanwhile is not missing.
-        let status = client.status().await?;
-        Ok(wait::missing(awaited, &status, &nics))
     }
 
     async fn diagnose(&mut self, nic: String) -> Result<(), Failure> {

@@ -9,11 +9,13 @@ mod diagnose;
 mod explain;
 mod nic;
 mod status;
+mod watch;
 
 pub(super) use diagnose::diagnosed;
 pub(super) use explain::explained;
 pub(super) use nic::{Group, nic};
 pub(super) use status::status;
+pub(super) use watch::{drop_news, event_news};
 
 /// How many addresses a list shows of each NIC.
 const MAX_ADDRESSES: usize = 3;

@@ -47,7 +47,18 @@ impl Cell {
         Self { text, tone }
     }
 
-    fn write(&self, out: &mut String, colour: bool) {
+    /// What is in it.
+    pub(super) fn text(&self) -> String {
+        self.text.clone()
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Writes it, without blanks around.
+    pub(super) fn write(&self, out: &mut String, colour: bool) {
         if colour && self.tone != Tone::Plain && !self.text.is_empty() {
             let _ = write!(out, "{}{}\x1b[0m", self.tone.begin(), self.text);
         } else {

@@ -4,17 +4,19 @@
 //! its processors do not run yet (`start begin`, <https://libvirt.org/hooks.html>). Ending with an error
 //! refuses the start.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io::Write, time::Duration};
 
-use super::Failure;
+use tokio::time::{Instant, sleep};
+
+use super::{Failure, command::Session, document};
 use crate::pb;
 
 /// How long between two looks.
-pub(super) const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Awaited {
+enum Awaited {
     /// NICs, by id.
     Nics(Vec<String>),
     /// What libvirt gave a guest.
@@ -23,13 +25,50 @@ pub(super) enum Awaited {
 
 /// An interface of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Interface {
+struct Interface {
     /// The host's side of it.
     tap: String,
     /// The guest's MAC, in lower case.
     mac: String,
     /// The bridge that libvirt makes it a port of.
     bridge: Option<String>,
+}
+
+impl<W: Write> Session<'_, W> {
+    /// Nothing is printed: that it ends is the answer.
+    pub(super) async fn wait(
+        &mut self,
+        seconds: u32,
+        domain: Option<String>,
+        nics: Vec<String>,
+    ) -> Result<(), Failure> {
+        let awaited = match domain {
+            Some(file) => Awaited::Interfaces(interfaces(&document::read(&file)?)?),
+            None => Awaited::Nics(nics),
+        };
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        loop {
+            let failure = match self.missing(&awaited).await {
+                Ok(missing) if missing.is_empty() => return Ok(()),
+                Ok(missing) => Failure::NotWell(missing.join("\n")),
+                // It may be starting.
+                Err(unreachable @ Failure::Unreachable { .. }) => unreachable,
+                Err(other) => return Err(other),
+            };
+            if Instant::now() + PAUSE > until {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn missing(&self, awaited: &Awaited) -> Result<Vec<String>, Failure> {
+        let mut client = self.client().await?;
+        let nics = client.nics().await?.nics;
+        // After the NICs: a port that is bound meanwhile is not missing.
+        let status = client.status().await?;
+        Ok(missing(awaited, &status, &nics))
+    }
 }
 
 impl fmt::Display for Interface {
@@ -44,7 +83,7 @@ impl fmt::Display for Interface {
 
 /// The interfaces of a domain's XML that have a name on the host. Others (a device handed over,
 /// a user-mode network) are no ports of a bridge.
-pub(super) fn interfaces(xml: &str) -> Result<Vec<Interface>, Failure> {
+fn interfaces(xml: &str) -> Result<Vec<Interface>, Failure> {
     let wrong = |why: String| Failure::File(format!("the domain's XML: {why}"));
     let document = roxmltree::Document::parse(xml).map_err(|error| wrong(error.to_string()))?;
     let root = document.root_element();
@@ -76,11 +115,7 @@ pub(super) fn interfaces(xml: &str) -> Result<Vec<Interface>, Failure> {
 }
 
 /// What is not as it is waited for, a sentence each.
-pub(super) fn missing(
-    awaited: &Awaited,
-    status: &pb::GetStatusResponse,
-    nics: &[pb::NicInfo],
-) -> Vec<String> {
+fn missing(awaited: &Awaited, status: &pb::GetStatusResponse, nics: &[pb::NicInfo]) -> Vec<String> {
     match awaited {
         Awaited::Nics(ids) => ids.iter().filter_map(|id| nic(id, nics)).collect(),
         Awaited::Interfaces(all) => all

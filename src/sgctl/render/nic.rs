@@ -101,9 +101,15 @@ fn span(seconds: u64) -> String {
     }
 }
 
+/// The time of day of a moment.
+pub(super) fn clock(ms: u64) -> String {
+    let (hour, minute, second) = (ms / 3_600_000 % 24, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{:03}", ms % 1000)
+}
+
 /// Seconds since 1970 as RFC 3339 writes them. Days to a date: Howard Hinnant's
 /// `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
-fn date(seconds: u64) -> String {
+pub(super) fn date(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
