@@ -87,6 +87,7 @@ qemu-system-x86_64  qemu-system-x86  -
 busybox             busybox-static   -
 depmod              kmod             -
 zstd                zstd             -
+mke2fs              e2fsprogs        -
 systemctl           systemd          -
 useradd             passwd           -
 '
