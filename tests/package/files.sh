@@ -69,7 +69,7 @@ for word in 'groupadd --system sgagent' 'preset sgagent.service' try-restart 'sa
 done
 
 # ---- the scripts
-check shellcheck_finds_nothing is_quiet shellcheck -x packaging/bootstrap.sh packaging/build packaging/deb/p* tests/package/*.sh tests/package/init
+check shellcheck_finds_nothing is_quiet shellcheck -x packaging/bootstrap.sh packaging/build packaging/deb/p* tests/package/*.sh tests/package/init tests/host/*.sh
 for script in postinst prerm postrm; do
     check "shellcheck_takes_the_whole_$script" is_quiet shellcheck "$tree/DEBIAN/$script"
 done
