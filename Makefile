@@ -50,6 +50,13 @@ test-package: ## Install, upgrade and remove the packages on a Debian made by de
 	tests/setup.sh --package-tests
 	ONLY='$(ONLY)' tests/package/run.sh
 
+# The packages are built where they are older than what they are made from.
+.PHONY: test-host
+test-host: ## Take the Debian package through the life of a host, an emulated machine that is rebooted (root)
+	tests/setup.sh --package-tests
+	tests/setup.sh --vm
+	tests/host/run.sh
+
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
 .PHONY: mutants
 mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)
