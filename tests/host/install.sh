@@ -6,8 +6,8 @@ set -euo pipefail
 
 failed_before=$(failed_units)
 check the_host_has_booted_whole is '' echo "$failed_before"
-check nothing_of_it_is_there not systemctl -q is-enabled sgagent.service
-check it_installs dpkg -i "$packages"/*.deb
+check nothing_of_it_is_there not test -e /usr/bin/sgagent
+check it_installs works dpkg -i "$packages"/*.deb
 check it_is_enabled is enabled systemctl is-enabled sgagent.service
 check it_runs is active systemctl is-active sgagent.service
 check what_is_done_at_a_boot_was_done is active systemctl is-active sgagent-boot.service

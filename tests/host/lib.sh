@@ -40,6 +40,18 @@ says() { # TEXT COMMAND..
     said=$("${@:2}" 2>&1) || true
     [[ $said == *"$1"* ]] || { printf '    no "%s" in: %s\n' "$1" "$said"; false; }
 }
+works() {
+    local said
+    said=$("$@" 2>&1) || { printf '    %s: %s\n' "$*" "$said"; false; }
+}
+# Whether a command fails and prints a text.
+refused() { # TEXT COMMAND..
+    local said
+    if said=$("${@:2}" 2>&1) || [[ $said != *"$1"* ]]; then
+        printf '    no "%s" and an error in: %s\n' "$1" "$said"
+        return 1
+    fi
+}
 # One sample of the metrics, by its name and labels.
 metric() {
     local line

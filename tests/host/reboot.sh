@@ -19,8 +19,8 @@ StandardOutput=file:/run/guests.log
 [Install]
 WantedBy=multi-user.target
 UNIT
-check guests_start_with_the_host systemctl enable guests.service
-rules >/root/rules
+check guests_start_with_the_host works systemctl enable guests.service
+rules_by_line >/root/rules
 cat /proc/sys/kernel/random/boot_id >/root/boot
 # What a reboot is to put in force again does not hang on this boot's file system cache.
 check what_was_acknowledged_is_on_the_disk test -s /var/lib/sgagent/state.redb

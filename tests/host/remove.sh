@@ -9,7 +9,7 @@ said=$(dpkg --remove sgagent 2>&1)
 check it_says_that_the_rules_stay has "$said" 'ITS RULES STAY IN THE KERNEL'
 check it_says_what_happens_at_the_next_boot has "$said" 'From the next boot on nothing protects'
 check the_agent_is_gone not pgrep -x sgagent
-check nobody_answers not sgctl_as second status
+check nobody_listens refused refused eval 'exec 3<>/dev/tcp/::1/8474'
 check the_rules_stay is "$before" rules
 check guests_reach_each_other reaches
 check who_pretends_gets_no_answer spoof

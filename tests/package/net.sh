@@ -5,7 +5,8 @@
 readonly one=2001:db8::1 two=2001:db8::2
 
 network() {
-    ip link add br0 type bridge
+    # Its address is in the rules, which are compared after a reboot, too.
+    ip link add br0 address 06:00:00:00:00:fe type bridge
     ip link set br0 up
     local number
     for number in 1 2 3; do
@@ -39,11 +40,12 @@ has_nics() {
 reaches() { ip netns exec guest1 ping -6 -c 1 -W 1 $two >/dev/null; }
 reaches_from_stranger() { ip netns exec guest3 ping -6 -c 1 -W 1 $two >/dev/null; }
 # What is programmed, in any order, without what counts and what packets have taught.
-rules() {
+rules() { rules_by_line | sha256sum; }
+rules_by_line() {
     nft --stateless list ruleset | awk '
         /^\t(set|map) / { held = ""; holding = 1 }
         holding { held = held $0 "\n"; if (/^\t}/) { holding = 0; if (held !~ /dynamic/) printf "%s", held }; next }
-        { print }' | sort | sha256sum
+        { print }' | sort
 }
 
 # Packets every 20 ms of who may and of who may not.
@@ -51,7 +53,8 @@ watch_begins() {
     pings=$(mktemp) strangers=$(mktemp)
     ip netns exec guest1 ping -6 -i 0.02 -W 1 $two >"$pings" &
     good=$!
-    ip netns exec guest3 ping -6 -i 0.02 -W 1 $two >"$strangers" &
+    # Whom nobody answers runs out of buffers, and says so.
+    ip netns exec guest3 ping -6 -i 0.02 -W 1 $two >"$strangers" 2>&1 &
     bad=$!
     sleep 0.5
 }
