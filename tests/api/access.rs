@@ -19,6 +19,7 @@ use tokio::{
 use tonic::Code;
 
 use super::{
+    fake::Mood,
     pki::{INSPECTOR, PUSHER, Pki},
     world::World,
 };
@@ -174,6 +175,64 @@ async fn a_revoked_certificate_ends_its_open_connections_and_no_others() {
         Err(failure) => Err(failure),
     };
     assert!(matches!(new, Err(Failure::Unreachable { .. })), "{new:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_runs_out_ends_its_open_connections_and_opens_no_more() {
+    let mut world = World::owned().await;
+    let (mut lasting, _) = named(&mut world, PUSHER).await;
+    let (short, _) = world.pki.client_for(PUSHER, Duration::from_secs(3));
+    let mut client = connect(&world, &short).await.unwrap();
+    client.nics().await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    let late = match connect(&world, &short).await {
+        Ok(mut client) => client.nics().await.map(drop),
+        Err(failure) => Err(failure),
+    };
+    assert!(matches!(late, Err(Failure::Unreachable { .. })), "{late:?}");
+    // The last look at it counts for a minute.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    assert_eq!(code(client.nics().await), Some(Code::Unauthenticated));
+    lasting.nics().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_beyond_those_of_a_connection_wait_and_hold_up_no_other() {
+    let crowding = Crowding {
+        requests_per_connection: 2,
+        ..Crowding::default()
+    };
+    let world = World::with(Limits::default(), crowding).await;
+    world.kernel.mood.send_replace(Mood::Hang);
+    let hanging: Vec<_> = ["a", "b"]
+        .into_iter()
+        .map(|id| {
+            let mut client = world.client.clone();
+            let group = pb::Group {
+                id: id.to_owned(),
+                ..pb::Group::default()
+            };
+            let request = pb::ApplyRequest {
+                groups: vec![group],
+                ..pb::ApplyRequest::default()
+            };
+            tokio::spawn(async move { client.apply(request).await })
+        })
+        .collect();
+    sleep(Duration::from_millis(500)).await;
+    let mut same = world.client.clone();
+    let third = tokio::spawn(async move { same.get_status(pb::GetStatusRequest {}).await });
+    let other = Client::connect(&Target::Socket(world.socket.clone())).await;
+    other.unwrap().status().await.unwrap();
+    sleep(Duration::from_millis(500)).await;
+    assert!(!third.is_finished());
+    world.kernel.mood.send_replace(Mood::Obey);
+    for call in hanging {
+        call.await.unwrap().unwrap();
+    }
+    third.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

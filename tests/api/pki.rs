@@ -1,6 +1,9 @@
 //! An authority, the agent's certificate and those of clients, in files as they are deployed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -13,6 +16,8 @@ use sgagent::{access::TlsFiles, sgctl::client::Credentials};
 pub(crate) const PUSHER: &str = "mgmt.example";
 /// Who may inspect.
 pub(crate) const INSPECTOR: &str = "spiffe://cloud/inspector";
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(crate) struct Pki {
     pub(crate) files: TlsFiles,
@@ -45,14 +50,20 @@ impl Pki {
 
     /// A new certificate for the agent.
     pub(crate) fn renew(&mut self) {
-        let (pem, key, _) = self.sign(&["localhost", "::1"], ExtendedKeyUsagePurpose::ServerAuth);
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        let (pem, key, _) = self.sign(&["localhost", "::1"], server, CENTURY);
         std::fs::write(&self.files.key, key).unwrap();
         std::fs::write(&self.files.certificate, pem).unwrap();
     }
 
     /// A client of this name, and its certificate's number.
     pub(crate) fn client(&mut self, name: &str) -> (Credentials, u64) {
-        let (pem, key, number) = self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth);
+        self.client_for(name, CENTURY)
+    }
+
+    /// The same, whose certificate runs out after this time.
+    pub(crate) fn client_for(&mut self, name: &str, time: Duration) -> (Credentials, u64) {
+        let (pem, key, number) = self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, time);
         let file = |end: &str| self.directory.join(format!("{number}.{end}"));
         let credentials = Credentials {
             cacert: self.files.client_ca.clone(),
@@ -64,9 +75,16 @@ impl Pki {
         (credentials, number)
     }
 
-    fn sign(&mut self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> (String, String, u64) {
+    fn sign(
+        &mut self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        time: Duration,
+    ) -> (String, String, u64) {
         self.last += 1;
         let mut params = CertificateParams::default();
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + time;
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end.as_secs());
         params.subject_alt_names = names.iter().map(|name| san(name)).collect();
         params.extended_key_usages = vec![purpose];
         params.serial_number = Some(SerialNumber::from(self.last));

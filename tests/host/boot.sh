@@ -14,6 +14,7 @@ check the_boot_was_over_before_the_agent_began test "$over" -gt 0 -a "$over" -lt
 check it_runs is active systemctl is-active sgagent.service
 check its_nics_are_in_force says "nic-1 NIC_STATE_ACTIVE
 nic-2 NIC_STATE_ACTIVE" server second nics
+check it_tells_that_it_started says '2 NICs to restore' sgctl events
 check the_generation_is_the_same is 7 metric sgagent_generation
 check the_rules_are_those_of_before diff /root/rules <(rules_by_line)
 check guests_reach_each_other soon reaches

@@ -51,6 +51,27 @@ def drops(api):
             print(nic.nic_id, drop.reason, drop.packets)
 
 
+def watch_drops(api):
+    """Says when it watches; then the first packet, and when three of the NIC's were counted."""
+    news = api.WatchDrops(pb.WatchDropsRequest(nic_id="nic-1", reasons=["spoofed-source"]), timeout=60)
+    news.initial_metadata()
+    print("watching", flush=True)
+    seen, counted = False, 0
+    for one in news:
+        if one.HasField("packet") and not seen:
+            packet, seen = one.packet, True
+            print(packet.nic_id, packet.reason, packet.input_interface, packet.source, packet.destination)
+        counted += sum(drop.packets for nic in one.counts.nics for drop in nic.drops)
+        if counted >= 3:
+            print("counted", counted)
+            return
+
+
+def events(api):
+    for one in api.WatchEvents(pb.WatchEventsRequest(past_only=True), timeout=60):
+        print(pb.EventKind.Name(one.event.kind), one.event.nic_id, one.event.text)
+
+
 def until_refused(api):
     """Asks on one connection, again and again, until it is refused."""
     nics(api)
@@ -63,8 +84,16 @@ def until_refused(api):
 def main():
     keys, name, command, *arguments = sys.argv[1:]
     api = connect(keys, name)
+    commands = {
+        "push": push,
+        "nics": nics,
+        "drops": drops,
+        "watch-drops": watch_drops,
+        "events": events,
+        "until-refused": until_refused,
+    }
     try:
-        {"push": push, "nics": nics, "drops": drops, "until-refused": until_refused}[command](api, *arguments)
+        commands[command](api, *arguments)
     except grpc.RpcError as error:
         print(f"{error.code().name}: {error.details()}")
         return 1

@@ -16,6 +16,24 @@ check a_management_server_sees_the_same says "nic-1 spoofed-source $dropped" ser
 check an_operator_too says spoofed-source sgctl drops nic-1
 check and_only_what_was_lost not grep -q spoofed-source <<<"$(sgctl drops nic-2)"
 
-# ---- WatchDrops, WatchEvents
+# ---- as it happens
+told=$(mktemp) said=$(mktemp)
+server inspector watch-drops >"$told" &
+asking=$!
+sgctl drops --follow nic-1 >"$said" &
+following=$!
+check a_management_server_watches soon grep -q watching "$told"
+check what_was_pretended_got_no_answer spoof
+wait $asking || true
+kill $following
+check it_is_told_of_the_packet says "nic-1 spoofed-source vnet1 $spoofed $two" cat "$told"
+check and_how_many_there_were says 'counted 3' cat "$told"
+check so_is_an_operator says "spoofed-source (G13)  from vnet1" cat "$said"
+happened=$(server inspector events)
+check the_start_is_told says 'EVENT_KIND_STARTED' echo "$happened"
+check what_was_bound_is_told says 'EVENT_KIND_BOUND nic-1 vnet1 on br0' echo "$happened"
+check what_was_applied_is_told says 'EVENT_KIND_APPLIED' echo "$happened"
+check an_operator_reads_it says 'bound  nic-2  vnet2 on br0' sgctl events
+check and_sees_who_sends says nic-1 sgctl top --once
 
 finish
