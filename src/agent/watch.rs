@@ -189,11 +189,11 @@ impl<R: Reader> Task<R> {
     async fn tell_all(&self) -> Result<(), String> {
         let samples = self.reader.samples().await;
         let mut samples = samples.map_err(|error| error.to_string())?;
-        let mut counted = (self.counters().await, Instant::now());
-        self.states.send_replace(State::Following);
         let mut ticks = interval_at(Instant::now() + COUNTS, COUNTS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut more, mut due) = (false, Instant::now() + COUNTS);
+        let mut counting = Counting::default();
+        counting.begin(&self.commands);
+        let mut more = false;
         loop {
             tokio::select! {
                 next = samples.next() => {
@@ -203,36 +203,34 @@ impl<R: Reader> Task<R> {
                         Sampled::Lost => DropNews::Missed(None),
                     });
                 }
+                counted = counting.end(), if counting.is_under_way() => {
+                    if let Some((drops, since)) = counted {
+                        self.tell(DropNews::Counts(Arc::new(drops), since));
+                    }
+                    self.follows();
+                }
                 _ = ticks.tick() => {
                     if self.news.receiver_count() == 0 {
                         return Ok(());
                     }
-                    if !more || Instant::now() < due {
-                        continue;
+                    if more && counting.is_due() {
+                        more = false;
+                        counting.begin(&self.commands);
                     }
-                    more = false;
-                    let began = Instant::now();
-                    let now = (self.counters().await, Instant::now());
-                    if let (Ok(before), Ok(after)) = (&counted.0, &now.0) {
-                        let since = now.1 - counted.1;
-                        self.tell(DropNews::Counts(Arc::new(grown(before, after)), since));
-                    }
-                    // A tenth of the time at most.
-                    due = now.1 + 9 * (now.1 - began);
-                    counted = now;
+                    // The agent may have no time to count: a change may hang.
+                    self.follows();
                 }
             }
         }
     }
 
-    /// The counters as they are.
-    async fn counters(&self) -> Result<Drops, ReadError> {
-        let commands = self.commands.upgrade().ok_or_else(stopping)?;
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Read(Question::Drops(reply));
-        commands.send(command).await.map_err(|_| stopping())?;
-        drop(commands);
-        answer.await.map_err(|_| stopping())?
+    /// From now on nothing is missed.
+    fn follows(&self) {
+        self.states.send_if_modified(|state| {
+            let begins = !matches!(state, State::Following);
+            *state = State::Following;
+            begins
+        });
     }
 
     /// A sample in the words of the host.
@@ -272,6 +270,52 @@ impl<R: Reader> Task<R> {
             link_header,
             payload,
         }
+    }
+}
+
+/// Reads the counters, beside all else, and tells what they have grown by.
+#[derive(Debug, Default)]
+struct Counting {
+    /// What they were, and when.
+    before: Option<(Drops, Instant)>,
+    /// Since when they are read.
+    reading: Option<(Instant, oneshot::Receiver<Result<Drops, ReadError>>)>,
+    /// Not before.
+    due: Option<Instant>,
+}
+
+impl Counting {
+    fn is_due(&self) -> bool {
+        !self.is_under_way() && self.due.is_none_or(|due| Instant::now() >= due)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    fn begin(&mut self, commands: &mpsc::WeakSender<Command>) {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Read(Question::Drops(reply));
+        // Where the agent has too much to do already, the next try is a moment later.
+        let asked = commands
+            .upgrade()
+            .is_some_and(|commands| commands.try_send(command).is_ok());
+        self.reading = asked.then(|| (Instant::now(), answer));
+    }
+
+    /// What there was since the last time. May be dropped at any time.
+    async fn end(&mut self) -> Option<(Drops, Duration)> {
+        let (began, answer) = self.reading.as_mut()?;
+        let (began, answer) = (*began, answer.await);
+        self.reading = None;
+        let now = Instant::now();
+        // A tenth of the time at most.
+        self.due = Some(now + 9 * (now - began));
+        let after = answer.ok()?.ok()?;
+        let told = self.before.as_ref();
+        let told = told.map(|(before, at)| (grown(before, &after), now - *at));
+        self.before = Some((after, now));
+        told
     }
 }
 

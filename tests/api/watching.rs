@@ -134,6 +134,26 @@ async fn samples_that_are_not_to_be_had_are_an_error() {
 }
 
 #[tokio::test]
+async fn drops_are_shown_while_a_change_hangs() {
+    let mut world = World::owned().await;
+    world.kernel.mood.send_replace(Mood::Hang);
+    let mut client = world.client.clone();
+    let request = pb::ApplyRequest {
+        remove_nics: vec!["owner".to_owned()],
+        ..pb::ApplyRequest::default()
+    };
+    let hanging = tokio::spawn(async move { client.apply(request).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut news = drops(&mut world, "", &[]).await;
+    world.kernel.samples.send(sample(Reason::Mld)).unwrap();
+    let told = next(&mut news).await.news;
+    assert!(matches!(told, Some(Drops::Packet(_))), "{told:?}");
+    assert!(!hanging.is_finished());
+    world.kernel.mood.send_replace(Mood::Obey);
+    hanging.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn what_is_asked_for_wrongly_is_refused_by_field() {
     let mut world = World::owned().await;
     let request = pb::WatchDropsRequest {
