@@ -1,11 +1,17 @@
 //! TLS towards an agent: what the client shows, and whom it believes.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, Cursor},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsConnector,
-    client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore,
         crypto::ring::default_provider,
@@ -62,11 +68,26 @@ impl Tls {
         })
     }
 
-    pub(super) async fn connect(self) -> io::Result<TlsStream<TcpStream>> {
+    /// Connects, and waits for the first that the agent says: with TLS 1.3 it looks at the
+    /// certificate when this side has done all of its part, and says what it does not like of it
+    /// (RFC 8446 §2) in place of HTTP/2's SETTINGS (RFC 9113 §3.4).
+    pub(super) async fn connect(self) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin> {
         let stream = TcpStream::connect(&self.address).await?;
         // Without it small requests wait for acknowledgements.
         let _ = stream.set_nodelay(true);
-        self.connector.connect(self.name, stream).await
+        let stream = self.connector.connect(self.name, stream).await?;
+        let (mut read, write) = tokio::io::split(stream);
+        let mut first = [0; 64];
+        let said = match read.read(&mut first).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            said => said?,
+        };
+        if said == 0 {
+            let why = "the agent closed the connection: too many, or too many of this client?";
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        let first = first.get(..said).unwrap_or_default().to_vec();
+        Ok(join(Cursor::new(first).chain(read), write))
     }
 }
 
