@@ -151,6 +151,29 @@ fn a_placement_that_the_kernel_refuses_is_no_start() {
 }
 
 #[test]
+fn a_kernel_that_shows_no_samples_of_drops_is_none_the_worse() {
+    let mut host = Host::new("s");
+    let nft = nft_without(host.files.path(), "log group");
+    let agent = Command::new("ip")
+        .args(["netns", "exec", &host.name, SGAGENT, "run"])
+        .args(host.options(&["br0"]))
+        .arg(format!("--nft={nft}"))
+        .stderr(Stdio::null())
+        .spawn();
+    host.agent = Some(agent.unwrap());
+    host.wait_until_it_answers();
+    assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
+    let rules = host.sh("nft list ruleset");
+    assert!(rules.contains("chain charge") && !rules.contains("log group"));
+    let (_, status) = host.sgctl(&["status"]);
+    assert!(status.contains("can't be watched one by one"), "{status}");
+    let (done, said) = host.sgctl(&["drops", "--follow"]);
+    assert!(!done && said.contains("Protocol error"), "{said}");
+    assert!(host.sgctl(&["drops"]).0);
+    host.stop();
+}
+
+#[test]
 fn the_placement_follows_what_the_kernel_says() {
     let mut host = Host::new("a");
     let nft = nft_without(host.files.path(), "ct state");

@@ -124,7 +124,10 @@ impl Handle {
 
     /// What is dropped, from now on; an error where the kernel doesn't show it.
     pub async fn watch_drops(&self) -> Result<DropWatcher, ReadError> {
-        self.drop_watch.watch().await
+        match &self.view().identity.no_samples {
+            Some(why) => Err(ReadError(why.clone())),
+            None => self.drop_watch.watch().await,
+        }
     }
 
     /// The last of what happened, the oldest first, and what happens from now on.

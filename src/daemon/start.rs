@@ -32,9 +32,9 @@ pub(super) struct Started {
 
 impl Started {
     pub(super) async fn with(config: &Config) -> Result<Self> {
-        let (placement, placement_reason) = place(config).await?;
+        let (placement, placement_reason, able) = place(config).await?;
         let mut parameters = config.parameters(placement);
-        let no_samples = nft::can_sample(&config.nft).await.err();
+        let nft::Ability { no_samples } = able;
         if no_samples.is_some() {
             parameters.drop_samples_per_second = 0;
         }
@@ -125,28 +125,33 @@ pub(super) async fn open_store(config: &Config) -> Result<(Redb, Claim)> {
 
 /// Where the stateful stage runs on this host, and why there: what the kernel says when
 /// it is asked counts, not what it is called.
-async fn place(config: &Config) -> Result<(nft::Placement, String)> {
+async fn place(config: &Config) -> Result<(nft::Placement, String, nft::Ability)> {
     use nft::Placement::{BrNetfilter, Bridge};
     let forced = |placement| async move {
-        nft::can(&config.nft, placement)
+        let able = nft::can(&config.nft, placement)
             .await
             .with_context(|| format!("placement {} is not to be had here", placement.name()))?;
-        Ok((placement, "the configuration says so".to_owned()))
+        Ok((placement, "the configuration says so".to_owned(), able))
     };
     match config.placement {
         Placement::Bridge => forced(Bridge).await,
         Placement::BrNetfilter => forced(BrNetfilter).await,
         Placement::Auto => {
-            let Err(why) = nft::can(&config.nft, Bridge).await else {
-                let reason = "the bridge tracks connections itself, and its name can be matched";
-                return Ok((Bridge, reason.to_owned()));
+            let why = match nft::can(&config.nft, Bridge).await {
+                Ok(able) => {
+                    let reason =
+                        "the bridge tracks connections itself, and its name can be matched";
+                    return Ok((Bridge, reason.to_owned(), able));
+                }
+                Err(why) => why,
             };
-            nft::can(&config.nft, BrNetfilter).await.with_context(|| {
+            let able = nft::can(&config.nft, BrNetfilter).await.with_context(|| {
                 format!("neither placement is to be had here; bridge: {why}; br_netfilter")
             })?;
             Ok((
                 BrNetfilter,
                 format!("placement bridge is not to be had: {why}"),
+                able,
             ))
         }
     }

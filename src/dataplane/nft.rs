@@ -36,7 +36,7 @@ mod revoked;
 mod rule;
 pub mod skeleton;
 
-pub use probe::{ProbeError, can, can_sample};
+pub use probe::{Ability, ProbeError, can};
 pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;

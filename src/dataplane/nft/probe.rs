@@ -80,13 +80,15 @@ const OF_SAMPLES: [Need; 2] = [
     },
 ];
 
-/// Whether this host can show samples of what is dropped.
-pub async fn can_sample(program: &str) -> Result<(), ProbeError> {
-    ask(program, &OF_SAMPLES).await
+/// What a host can do that can do a placement.
+#[derive(Debug)]
+pub struct Ability {
+    /// Why it can't show samples of what is dropped, where it can't.
+    pub no_samples: Option<ProbeError>,
 }
 
-/// Whether this host can do a placement.
-pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> {
+/// Whether this host can do a placement, and what else.
+pub async fn can(program: &str, placement: Placement) -> Result<Ability, ProbeError> {
     let needs: &[Need] = match placement {
         Placement::Bridge => &OF_BRIDGE,
         Placement::BrNetfilter if !Path::new(BR_NETFILTER).exists() => {
@@ -95,16 +97,23 @@ pub async fn can(program: &str, placement: Placement) -> Result<(), ProbeError> 
         Placement::BrNetfilter => &OF_BR_NETFILTER,
     };
     // All at once, since what takes time is to start nft; one by one to learn which it was.
-    let Err(why) = ask(program, needs).await else {
-        return Ok(());
+    let all: Vec<&Need> = needs.iter().chain(&OF_SAMPLES).collect();
+    let Err(why) = ask(program, &all).await else {
+        return Ok(Ability { no_samples: None });
     };
     for need in needs {
-        ask(program, std::slice::from_ref(need)).await?;
+        ask(program, &[need]).await?;
     }
-    Err(why)
+    let samples: Vec<&Need> = OF_SAMPLES.iter().collect();
+    match ask(program, &samples).await {
+        Err(no_samples) => Ok(Ability {
+            no_samples: Some(no_samples),
+        }),
+        Ok(()) => Err(why),
+    }
 }
 
-async fn ask(program: &str, needs: &[Need]) -> Result<(), ProbeError> {
+async fn ask(program: &str, needs: &[&Need]) -> Result<(), ProbeError> {
     let mut text = String::new();
     for (number, need) in needs.iter().enumerate() {
         let Need {
