@@ -80,6 +80,12 @@ for unit in sgagent sgagent-boot; do
     check "exposure_of_${unit}_is_at_most_2 ($exposure)" awk -v e="$exposure" 'BEGIN { exit !(e != "" && e <= 2.0) }'
 done
 rules_are_there() { says @port_in nft list chain bridge sgagent guard; }
+# Until somebody ends it; who is refused ends by itself.
+follows() {
+    local code=0
+    timeout 4 sgctl drops --follow || code=$?
+    ((code == 124))
+}
 before() { [[ " $(systemctl show -P Before sgagent-boot) " == *" $1 "* ]]; }
 check it_boots_before_the_network before network-pre.target
 check and_before_anybody_starts_guests before libvirtd.service
@@ -109,6 +115,8 @@ check and_what_it_is_not says 'No entries' journalctl SGAGENT_NIC=nic-2 --no-pag
 check metrics_are_told says 'sgagent_nics{state="active"} 1' scrape
 check those_of_the_process_too says 'process_resident_memory_bytes ' scrape
 check and_of_the_table_of_flows says 'sgagent_conntrack_entries_limit ' scrape
+check drops_can_be_followed follows
+check what_happened_is_known says 'bound  nic-1  vnet0 on br0' sgctl events
 check an_operator_may_read says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
 check an_operator_changes_nothing says 'needs the role push' \
     setpriv --reuid ada --regid ada --init-groups sgctl apply /run/nic.yaml
