@@ -48,6 +48,8 @@ fn the_wall_clock_is_asked_for_what_is_told_only() {
             "let now = super::times::now_ms();\n        self.times.advance(",
         ),
         ("agent/drift.rs", "noticed_at_ms: now_ms()"),
+        ("agent/events.rs", " at_ms: now_ms()"),
+        ("agent/watch.rs", " at_ms: now_ms()"),
     ];
     for (file, telling) in told {
         assert_eq!(code(&root.join(file)).matches(telling).count(), 1, "{file}");

@@ -47,9 +47,19 @@ fn hold(net: &Net, signal: Signal) {
     kill(Pid::from_raw(net.agent.pid().try_into().unwrap()), signal).unwrap();
 }
 
+/// What is done faster than is told takes the processors from the traffic, too. Where that was too
+/// slow, it proves little, and is done again.
+fn until_fast(done: impl Fn() -> bool) {
+    assert!((0..3).any(|_| done()), "too slow three times");
+}
+
 /// Somebody changes our tables behind it; nothing of that opens or closes what flows.
 #[test]
 fn rules_that_change_faster_than_is_told() {
+    until_fast(rules_change);
+}
+
+fn rules_change() -> bool {
     let mut net = start(host());
     push_all(&mut net);
     let mut wanted = Wanted::first();
@@ -85,18 +95,22 @@ fn rules_that_change_faster_than_is_told() {
     wanted = next;
     wanted.is_in_force(&mut traffic, 1);
     println!("rules: lost after {rounds} rounds");
-    traffic.finish("rules_that_change_faster_than_is_told", 1);
+    traffic.finish_if_fast("rules_that_change_faster_than_is_told", 1)
 }
 
 /// Interfaces come and go; when it is over, the agent knows those that are there.
 #[test]
 fn interfaces_that_change_faster_than_is_told() {
+    until_fast(interfaces_change);
+}
+
+fn interfaces_change() -> bool {
     let mut net = start(host());
     push_all(&mut net);
     let wanted = Wanted::first();
     let newcomer = UNBOUND.at("vnet8");
     let mut pending = nic(newcomer);
-    pending.mac = "06:b2:00:00:04:88".to_owned();
+    "06:b2:00:00:04:88".clone_into(&mut pending.mac);
     pending.slaac_prefix.clear();
     net.apply(change().nic(pending.address("2001:db8:100:1::8")));
     let mut traffic = Traffic::start(&net);
@@ -122,5 +136,5 @@ fn interfaces_that_change_faster_than_is_told() {
     wanted.is_in_force(&mut traffic, 0);
     assert!(wanted.flow_lives(&mut traffic));
     println!("interfaces: lost after {rounds} rounds");
-    traffic.finish("interfaces_that_change_faster_than_is_told", 1);
+    traffic.finish_if_fast("interfaces_that_change_faster_than_is_told", 1)
 }
