@@ -4,6 +4,10 @@
 PROFILE ?= dev
 BUILD := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter release,$(PROFILE)),release,debug)
 
+# The programs, built with what the tests need of other crates: a build without any test would compile
+# half of these once more.
+BINS := --bins --test architecture
+
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' Makefile
@@ -11,7 +15,7 @@ help: ## List the targets
 .PHONY: demo
 demo: ## Show the main job on real input: guests, router, attacks (under a minute once built)
 	tests/setup.sh --demo
-	cargo build --bins --profile $(PROFILE)
+	cargo build $(BINS) --profile $(PROFILE)
 	tests/demo/run.sh $(BUILD)
 
 # What needs the network of the machine, crates, is done before the tests get one of their own.
@@ -61,7 +65,7 @@ test-host: ## Take the Debian package through the life of a host, an emulated ma
 .PHONY: mutants
 mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)
 	cargo test --no-run --test traffic
-	cargo build --bins
+	cargo build $(BINS)
 	tests/run.sh python3 tests/mutants/run.py --only '$(ONLY)'
 
 # KILLS=200 APPLIES=1000 is the proof. The agent of these tests can be made to die anywhere.
