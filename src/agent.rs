@@ -10,11 +10,15 @@
 //! Whenever it is not known what the kernel holds, all of ours is replaced by what was
 //! acknowledged, again and again until it succeeds, and the agent is not healthy
 //! meanwhile. What others change of ours is repaired in the same way and told ([`Drift`]).
+//!
+//! Who watches is told what happens ([`Event`]) and what is dropped ([`DropNews`]) as it comes, and
+//! is never waited for.
 
 mod actor;
 mod change;
 mod diagnose;
 mod drift;
+mod drop_watch;
 mod drops;
 mod events;
 mod explain;
@@ -27,7 +31,6 @@ mod settings;
 mod status;
 mod times;
 mod view;
-mod watch;
 
 pub use crate::{
     model::Generation,
@@ -37,6 +40,7 @@ pub use crate::{
 pub use actor::{Agent, Parts};
 pub use diagnose::Diagnosis;
 pub use drift::Drift;
+pub use drop_watch::{DropNews, DropWatcher, DroppedPacket};
 pub use events::{Event, EventKind, EventNews, EventWatch};
 pub use explain::{ExplainRefusal, Explained, Given, PacketFields, Query, Transport};
 pub use handle::{ApplyError, Handle, ReadError};
@@ -46,4 +50,3 @@ pub use times::NicTimes;
 pub use view::{
     Applied, BridgeView, Change, DropCount, Drops, FlowTable, Identity, NicDrops, View,
 };
-pub use watch::{DropNews, DropWatcher, DroppedPacket};

@@ -3,7 +3,8 @@
 //! [`convert`] parses each message once and completely, before anything is asked of
 //! the agent; what it lets through are values of [`crate::model`]. `service` holds
 //! the handlers, [`serve`] the listeners with health, reflection and limits. A client comes by way of
-//! `listen` (where), `connection` with `tls` (who it is) and `gate` (whether it may).
+//! `listen` (where), `connection` with `tls` (who it is) and `gate` (whether it may). `watch` has the
+//! streams that have no end of their own.
 //!
 //! A request is refused whole, and every fault of it is named by the path of its
 //! field. In a sync the indices of a path count over all messages of the stream.

@@ -50,6 +50,22 @@ pub(crate) async fn dump(
     }
 }
 
+/// The bits of an attribute's type that are not flags (`NLA_TYPE_MASK`,
+/// `include/uapi/linux/netlink.h`).
+pub(crate) const ATTRIBUTE_TYPE: u16 = 0x3fff;
+
+/// A request of any protocol: `struct nlmsghdr`, without sequence and port, and what is behind it.
+pub(crate) fn request(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 16;
+    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
+    let mut octets = length.to_ne_bytes().to_vec();
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(flags.to_ne_bytes());
+    octets.resize(HEADER, 0);
+    octets.extend(body);
+    octets
+}
+
 /// Sends requests.
 pub(crate) async fn send(socket: &TokioSocket, octets: &[u8]) -> io::Result<()> {
     poll_fn(|context| socket.poll_send(context, octets)).await?;

@@ -9,9 +9,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    EventKind, Handle, HostPolicy, Identity, Meter, View, drift::Drifts, events::Events,
-    handle::Command, meter::Failure, reads::Reads, revoke::Revocation, settings::Settings, status,
-    times::Times, watch::DropWatch,
+    EventKind, Handle, HostPolicy, Identity, Meter, View, drift::Drifts, drop_watch::DropWatch,
+    events::Events, handle::Command, meter::Failure, reads::Reads, revoke::Revocation,
+    settings::Settings, status, times::Times,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -273,23 +273,28 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             Arc::new(Located::from(interfaces))
         };
         let compiled = compile(&self.saved.desired, &host, &mut self.numbering);
-        self.advance(compiled);
+        let before = self.advance(compiled);
         if let Err(error) = self.enforce(&Arc::clone(&self.compiled.ruleset)).await {
             warn!(%error, "the rules could not be changed and are replaced");
             self.restore().await;
         }
+        self.tell_transitions(&before);
         self.revoke().await;
         self.publish();
     }
 
-    /// What is compiled becomes what is in force, or what is to be.
-    pub(super) fn advance(&mut self, compiled: Compiled) {
-        status::log_transitions(&self.compiled.outcomes, &compiled.outcomes);
-        self.events
-            .transitions(&self.compiled.outcomes, &compiled.outcomes);
+    /// Tells what became of NICs, when it is in force.
+    pub(super) fn tell_transitions(&self, before: &Compiled) {
+        let (before, after) = (&before.outcomes, &self.compiled.outcomes);
+        status::log_transitions(before, after);
+        self.events.transitions(before, after);
+    }
+
+    /// What is compiled becomes what is in force, or what is to be; gives back what was.
+    pub(super) fn advance(&mut self, compiled: Compiled) -> Arc<Compiled> {
         let now = super::times::now_ms();
         self.times.advance(&self.compiled, &compiled, now);
-        self.compiled = Arc::new(compiled);
+        std::mem::replace(&mut self.compiled, Arc::new(compiled))
     }
 
     /// Cuts the flows that what is in force and acknowledged doesn't allow any more; says

@@ -256,7 +256,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         self.persist(self.saved_from(draft, generation)).await?;
         let on_disk = Instant::now();
         self.meter.took(Phase::Disk, on_disk - in_force);
-        self.advance(compiled);
+        let before = self.advance(compiled);
+        self.tell_transitions(&before);
         self.numbering = numbering;
         let flows_cut = self.revoke().await;
         self.meter.took(Phase::Flows, on_disk.elapsed());

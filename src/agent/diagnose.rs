@@ -53,10 +53,7 @@ impl Handle {
             links,
             shown,
             unhealthy: now.unhealthy.as_deref(),
-            drift: drift.map(|drift| match drift.by.as_str() {
-                "" => drift.what.clone(),
-                by => format!("{} by {by}", drift.what),
-            }),
+            drift: drift.map(Drift::words),
             held,
             flows: flows.map(|FlowTable { entries, maximum }| (entries, maximum)),
             heard: words(learned.map(|learned| learned.heard_routers)),

@@ -42,6 +42,16 @@ pub struct Drift {
     pub lasted_ms: Option<u64>,
 }
 
+impl Drift {
+    /// What, and by whom.
+    pub(super) fn words(&self) -> String {
+        match self.by.as_str() {
+            "" => self.what.clone(),
+            by => format!("{} by {by}", self.what),
+        }
+    }
+}
+
 /// The drifts.
 #[derive(Debug, Default)]
 pub(super) struct Drifts {
@@ -195,7 +205,7 @@ impl Drifts {
             noticed_at_ms: now_ms(),
             lasted_ms: None,
         };
-        self.events.tell(EventKind::Drifted, None, words(&drift));
+        self.events.tell(EventKind::Drifted, None, drift.words());
         self.told.push_back((number, drift));
         if self.told.len() > TOLD {
             self.told.pop_front();
@@ -221,14 +231,7 @@ impl Drifts {
         }
         let Drift { what, by, .. } = &*drift;
         warn!(what, by, lasted_ms, "repaired what somebody changed");
-        self.events.tell(EventKind::Repaired, None, words(drift));
-    }
-}
-
-fn words(drift: &Drift) -> String {
-    match drift.by.as_str() {
-        "" => drift.what.clone(),
-        by => format!("{} by {by}", drift.what),
+        self.events.tell(EventKind::Repaired, None, drift.words());
     }
 }
 

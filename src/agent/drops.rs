@@ -45,6 +45,13 @@ pub(super) fn tally(all: &[Dropped], numbering: &Numbering) -> Drops {
     }
 }
 
+/// What a counter of packets and octets has grown by; nothing where it has not. One that is smaller
+/// than before began anew, with the rules.
+pub(super) fn grown(was: (u64, u64), now: (u64, u64)) -> Option<(u64, u64)> {
+    let was = if was.0 > now.0 { (0, 0) } else { was };
+    (now.0 > was.0).then(|| (now.0 - was.0, now.1.saturating_sub(was.1)))
+}
+
 fn counts(sums: Sums) -> Vec<DropCount> {
     sums.into_iter()
         .filter(|(_, (packets, _))| *packets > 0)

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use super::{
-    Applied, Change, DropWatcher, Drops, Event, EventWatch, Meter, View, events::Events,
-    reads::Question, watch::DropWatch,
+    Applied, Change, DropWatcher, Drops, Event, EventWatch, Meter, View, drop_watch::DropWatch,
+    events::Events, reads::Question,
 };
 use crate::{
     model::{Fault, NicId, Traffic},

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::drops;
 use crate::{
     dataplane::Dropped,
     policy::Recent,
@@ -69,17 +70,15 @@ fn counts(all: &[Dropped]) -> Counts {
     counts
 }
 
-/// A counter that is smaller than before began anew, with the rules.
 fn grown(before: &Counts, now: &Counts, nic: NicNumber) -> Vec<(Reason, u64, u64)> {
-    let mut all = Vec::new();
-    for (key, (packets, bytes)) in now.iter().filter(|((of, _), _)| *of == nic) {
-        let was = before.get(key).copied().unwrap_or_default();
-        let (was_packets, was_bytes) = if was.0 > *packets { (0, 0) } else { was };
-        if *packets > was_packets {
-            let bytes = bytes.saturating_sub(was_bytes);
-            all.push((key.1, packets - was_packets, bytes));
-        }
-    }
+    let of_nic = now.iter().filter(|((of, _), _)| *of == nic);
+    let mut all: Vec<_> = of_nic
+        .filter_map(|(key, count)| {
+            let was = before.get(key).copied().unwrap_or_default();
+            let (packets, bytes) = drops::grown(was, *count)?;
+            Some((key.1, packets, bytes))
+        })
+        .collect();
     all.sort_by_key(|(_, packets, _)| std::cmp::Reverse(*packets));
     all
 }

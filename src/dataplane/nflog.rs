@@ -8,6 +8,7 @@ use std::{collections::VecDeque, fmt, io, time::Duration};
 
 use netlink_packet_core::{NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::{TokioSocket, protocols::NETLINK_NETFILTER};
+use rustix::io::Errno;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -79,7 +80,10 @@ impl Samples for Listener {
             }
             match netlink::receive(&self.socket, &mut self.datagram).await {
                 Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(NO_ROOM) => return Ok(Sampled::Lost),
+                // The receive buffer was full.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
+                    return Ok(Sampled::Lost);
+                }
                 Err(error) => return Err(DataplaneError::Unreadable(error.to_string())),
             }
             for message in messages(&self.datagram) {
@@ -94,9 +98,6 @@ impl Samples for Listener {
         }
     }
 }
-
-/// `ENOBUFS` of include/uapi/asm-generic/errno.h: the receive buffer was full.
-const NO_ROOM: i32 = 105;
 
 fn take(message: &NetlinkBuffer<&[u8]>, ready: &mut VecDeque<Sampled>) {
     if !message::is_packet(message.message_type()) {

@@ -21,9 +21,6 @@ const IFLA_STATS64: u16 = 23;
 /// Room for what the kernel sends ahead; it cuts this to `net.core.rmem_max`.
 const RECEIVE_BUFFER: i32 = 4 << 20;
 
-/// `struct nlmsghdr` and `struct ifinfomsg`, all zero but for what it asks.
-const REQUEST: usize = 16 + 16;
-
 /// By index. The kernel goes on counting meanwhile, and an interface that appears or vanishes may
 /// be missing: neither is an error here.
 pub(super) async fn all() -> Result<BTreeMap<u32, Traffic>, LinkError> {
@@ -32,10 +29,8 @@ pub(super) async fn all() -> Result<BTreeMap<u32, Traffic>, LinkError> {
 
 async fn dump() -> io::Result<BTreeMap<u32, Traffic>> {
     let socket = netlink::open(NETLINK_ROUTE, 0, RECEIVE_BUFFER)?;
-    let mut request = u32::try_from(REQUEST).unwrap_or(0).to_ne_bytes().to_vec();
-    request.extend(RTM_GETLINK.to_ne_bytes());
-    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request.resize(REQUEST, 0);
+    // `struct ifinfomsg`: any interface.
+    let request = netlink::request(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, &[0; 16]);
     let mut found = BTreeMap::new();
     let look = |message: &NetlinkBuffer<&[u8]>| {
         found.extend(traffic(message).map_err(invalid)?);

@@ -46,6 +46,11 @@ impl Mac {
         Ok(octets)
     }
 
+    /// Octets as they are written, those of groups and zero included.
+    pub fn text(octets: [u8; 6]) -> String {
+        octets.map(|octet| format!("{octet:02x}")).join(":")
+    }
+
     /// The six octets.
     pub fn octets(self) -> [u8; 6] {
         self.0
@@ -107,8 +112,7 @@ impl From<Mac> for String {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let octets: Vec<_> = self.0.iter().map(|octet| format!("{octet:02x}")).collect();
-        f.write_str(&octets.join(":"))
+        f.write_str(&Self::text(self.0))
     }
 }
 

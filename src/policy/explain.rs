@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Direction, IfName},
+    model::{Direction, IfName, Mac},
     ruleset::{Judge, Learned, NicNumber, Reason, Ruleset},
 };
 
@@ -367,7 +367,7 @@ pub fn summary(octets: &[u8]) -> String {
         return format!("{} octets", octets.len());
     };
     if frame.ether_type != IPV6 {
-        let (from, to) = (guard::mac(frame.source), guard::mac(frame.destination));
+        let (from, to) = (Mac::text(frame.source), Mac::text(frame.destination));
         return format!("{from} > {to} EtherType {:#06x}", frame.ether_type);
     }
     match Packet::of(frame.payload) {

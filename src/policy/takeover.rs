@@ -5,12 +5,10 @@
 //! the host's end of its tap ([`Mac::tap`]), and that tells whose tap it is. Who makes taps
 //! otherwise leaves the kernel's random MAC there, or writes a constant one (Xen);
 //! such an interface is its NIC's by its name alone.
-//!
-//! [`Mac::tap`]: crate::model::Mac::tap
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::model::{Desired, IfName, Link, Located, Nic, NicId, Outcome};
+use crate::model::{Desired, IfName, Link, Located, Mac, Nic, NicId, Outcome};
 
 /// The MAC of every host-side interface of Xen.
 const XEN: [u8; 6] = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff];
@@ -39,7 +37,7 @@ pub(super) fn not_own<'a>(
     if link.mac == own || link.mac == XEN {
         return None;
     }
-    let found = text(link.mac);
+    let found = Mac::text(link.mac);
     let expected = nic.mac.tap();
     let name = &link.name;
     if let Some(other) = taps().get(&link.mac) {
@@ -79,8 +77,4 @@ pub(super) fn forget(desired: &Desired, seen: &mut Arc<Seen>) {
     if seen.keys().any(|(id, _)| !desired.nics.contains_key(id)) {
         Arc::make_mut(seen).retain(|(id, _), _| desired.nics.contains_key(id));
     }
-}
-
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }

@@ -9,6 +9,7 @@ mod diagnose;
 mod explain;
 mod nic;
 mod status;
+mod time;
 mod watch;
 
 pub(super) use diagnose::diagnosed;

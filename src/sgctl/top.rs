@@ -4,7 +4,7 @@
 //! loaded anew, an interface is another) count from nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal as _, Write},
     time::Duration,
 };
@@ -30,14 +30,20 @@ struct Reading {
     drops: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// What a NIC does, a second.
+/// What a NIC does, a second. Its JSON is spelled like the API's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Row {
     nic_id: String,
+    #[serde(rename = "sentPacketsPerSecond")]
     sent_packets: f64,
+    #[serde(rename = "sentBitsPerSecond")]
     sent_bits: f64,
+    #[serde(rename = "receivedPacketsPerSecond")]
     received_packets: f64,
+    #[serde(rename = "receivedBitsPerSecond")]
     received_bits: f64,
+    #[serde(rename = "droppedPacketsPerSecond")]
     dropped_packets: f64,
     /// Why most of them were dropped; empty where none was.
     reason: String,
@@ -106,7 +112,7 @@ impl Reading {
     fn since(&self, before: &Self) -> Vec<Row> {
         let seconds = (self.at - before.at).as_secs_f64().max(f64::EPSILON);
         let nics = self.traffic.keys().chain(self.drops.keys());
-        let nics: std::collections::BTreeSet<_> = nics.collect();
+        let nics: BTreeSet<_> = nics.collect();
         let rows = nics.into_iter().map(|nic| {
             let (now, was) = (self.traffic.get(nic), before.traffic.get(nic));
             let rate = |counter: fn(&pb::NicTraffic) -> u64| {

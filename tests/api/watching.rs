@@ -292,7 +292,8 @@ async fn an_operator_sees_who_is_busy() {
     assert!(lines[1].starts_with("owner"), "{lines:?}");
     let line = sgctl(&world, &["top", "--once", "--interval", "1", "--json"], 100).await;
     let json: serde_json::Value = serde_json::from_str(&line.join("\n")).unwrap();
-    assert_eq!(json[0]["nic_id"], "owner");
+    assert_eq!(json[0]["nicId"], "owner");
+    assert!(json[0]["sentBitsPerSecond"].is_number(), "{json}");
     let line = [
         "sgctl",
         "--json",

@@ -1,7 +1,7 @@
 //! Clocks that jump.
 //!
 //! The wall clock is the whole machine's and is not set here. That nothing depends on it is read
-//! from the source: it is asked in one place, for what is told of drifts and of NICs. The clocks that timers
+//! from the source: it is asked in one place, for what is told of drifts, NICs, events and drops. The clocks that timers
 //! go by are jumped as far as they can be: they begin elsewhere at each start (a time namespace),
 //! and they jump forward while the agent is held, as they do for a machine that was suspended.
 
@@ -49,7 +49,7 @@ fn the_wall_clock_is_asked_for_what_is_told_only() {
         ),
         ("agent/drift.rs", "noticed_at_ms: now_ms()"),
         ("agent/events.rs", " at_ms: now_ms()"),
-        ("agent/watch.rs", " at_ms: now_ms()"),
+        ("agent/drop_watch.rs", " at_ms: now_ms()"),
     ];
     for (file, telling) in told {
         assert_eq!(code(&root.join(file)).matches(telling).count(), 1, "{file}");

@@ -7,7 +7,10 @@ use std::net::Ipv6Addr;
 
 use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
 
-use crate::ruleset::{Flow, ICMPV6, Upper};
+use crate::{
+    netlink::{self, ATTRIBUTE_TYPE},
+    ruleset::{Flow, ICMPV6, Upper},
+};
 
 /// `NFNL_SUBSYS_CTNETLINK` of include/uapi/linux/netfilter/nfnetlink.h.
 const SUBSYSTEM: u16 = 1;
@@ -29,12 +32,6 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTO_ICMPV6_TYPE: u16 = 8;
 const CTA_PROTO_ICMPV6_CODE: u16 = 9;
 
-/// The bits of an attribute's type that are not flags (`NLA_TYPE_MASK`).
-const TYPE: u16 = 0x3fff;
-
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS: usize = 16 + 4;
-
 /// A live flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -50,14 +47,9 @@ pub(super) const fn kind(message: u8) -> u16 {
 
 /// A message to the kernel, attributes and all.
 pub(super) fn request(message: u8, flags: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
-    let mut octets = length.to_ne_bytes().to_vec();
-    octets.extend(kind(message).to_ne_bytes());
-    octets.extend(flags.to_ne_bytes());
-    octets.extend([0; 8]); // sequence and port
-    octets.extend([AF_INET6, 0, 0, 0]);
-    octets.extend(attributes);
-    octets
+    // `struct nfgenmsg`
+    let body = [&[AF_INET6, 0, 0, 0], attributes].concat();
+    netlink::request(kind(message), flags, &body)
 }
 
 /// The flow that a message speaks of; nothing where it is no IPv6 flow.
@@ -68,7 +60,7 @@ pub(super) fn entry(body: &[u8]) -> Result<Option<Entry>, DecodeError> {
     let (mut zone, mut tuple, mut key) = (0, None, Vec::new());
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
-        match attribute.kind() & TYPE {
+        match attribute.kind() & ATTRIBUTE_TYPE {
             CTA_TUPLE_ORIG => {
                 tuple = read_tuple(attribute.value())?;
                 append(&mut key, &attribute);
@@ -105,7 +97,10 @@ fn read_tuple(tuple: &[u8]) -> Result<Option<Flow>, DecodeError> {
         for attribute in NlasIterator::new(part.value()) {
             let attribute = attribute?;
             let value = attribute.value();
-            match (part.kind() & TYPE, attribute.kind() & TYPE) {
+            match (
+                part.kind() & ATTRIBUTE_TYPE,
+                attribute.kind() & ATTRIBUTE_TYPE,
+            ) {
                 (CTA_TUPLE_IP, CTA_IP_V6_SRC) => source = address(value),
                 (CTA_TUPLE_IP, CTA_IP_V6_DST) => destination = address(value),
                 (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => protocol = value.first().copied(),

@@ -4,6 +4,7 @@ use netlink_packet_core::{DecodeError, NLM_F_ACK, NLM_F_REQUEST, NlasIterator};
 
 use crate::{
     dataplane::Sample,
+    netlink::{self, ATTRIBUTE_TYPE},
     ruleset::{NicNumber, Reason, name::NUMBER_MASK},
 };
 
@@ -31,12 +32,6 @@ const NFULA_PAYLOAD: u16 = 9;
 const NFULA_HWHEADER: u16 = 16;
 const NFULA_L2HDR: u16 = 21;
 
-/// The bits of an attribute's type that are not flags (`NLA_TYPE_MASK`).
-const TYPE: u16 = 0x3fff;
-
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS: usize = 16 + 4;
-
 /// The longest a packet may wait in the kernel for others to share a message with, in
 /// hundredths of a second; and how many may share one.
 const TOGETHER_TIME: u32 = 10;
@@ -61,15 +56,10 @@ pub(super) fn listen(group: u16) -> [Vec<u8>; 2] {
 }
 
 fn request(group: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
-    let mut octets = length.to_ne_bytes().to_vec();
-    octets.extend(((SUBSYSTEM << 8) | NFULNL_MSG_CONFIG).to_ne_bytes());
-    octets.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-    octets.extend([0; 8]); // sequence and port
-    octets.extend([0, 0]); // AF_UNSPEC, NFNETLINK_V0
-    octets.extend(group.to_be_bytes());
-    octets.extend(attributes);
-    octets
+    // `struct nfgenmsg` of AF_UNSPEC and NFNETLINK_V0
+    let body = [&[0, 0], &group.to_be_bytes()[..], attributes].concat();
+    let kind = (SUBSYSTEM << 8) | NFULNL_MSG_CONFIG;
+    netlink::request(kind, NLM_F_REQUEST | NLM_F_ACK, &body)
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -95,7 +85,7 @@ pub(super) fn sample(body: &[u8]) -> Result<Option<Sample>, DecodeError> {
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
         let value = attribute.value();
-        match attribute.kind() & TYPE {
+        match attribute.kind() & ATTRIBUTE_TYPE {
             NFULA_PACKET_HDR => {
                 ether_type = value
                     .first_chunk()

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::read;
 use crate::{
-    agent::{DropNews, DroppedPacket, Drops, Event, EventKind, EventNews, Glance, Reason, Upper},
-    model::NicId,
+    agent::{
+        DropCount, DropNews, DroppedPacket, Drops, Event, EventKind, EventNews, Glance, Reason,
+        Upper,
+    },
+    model::{IfName, Mac, NicId},
     pb::{self, watch_drops_response::News as DropsNews, watch_events_response::News},
 };
 
@@ -42,7 +45,7 @@ impl WantedDrops {
     }
 
     fn counts(&self, drops: &Drops, within: Duration) -> Option<pb::DropCounts> {
-        let only = |counts: &[crate::agent::DropCount]| {
+        let only = |counts: &[DropCount]| {
             let wanted = counts.iter().filter(|count| self.reason(&count.reason));
             read::drop_counts(&wanted.cloned().collect::<Vec<_>>())
         };
@@ -79,14 +82,10 @@ fn dropped(packet: &DroppedPacket) -> pb::DroppedPacket {
         link_header,
         payload,
     } = packet;
-    let name = |name: &Option<crate::model::IfName>| {
-        name.as_ref().map_or(String::new(), ToString::to_string)
-    };
+    let name = |name: &Option<IfName>| name.as_ref().map_or(String::new(), ToString::to_string);
     let mac = |at: usize| {
         let octets = link_header.get(at..).and_then(<[u8]>::first_chunk::<6>);
-        octets.map_or(String::new(), |octets| {
-            octets.map(|octet| format!("{octet:02x}")).join(":")
-        })
+        octets.map_or(String::new(), |octets| Mac::text(*octets))
     };
     let told = pb::DroppedPacket {
         at_ms: *at_ms,

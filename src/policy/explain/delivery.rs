@@ -4,14 +4,14 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    guard::{OFF_8_OCTETS, first_fragment, mac},
+    guard::{OFF_8_OCTETS, first_fragment},
     hint,
     octets::{Frame, IPV6, Packet, octet, word},
     owned::Owner,
     trace::{Denial, Stage, Trace},
 };
 use crate::{
-    model::is_link_local,
+    model::{Mac, is_link_local},
     ruleset::{ICMPV6, Learned, Reason, UDP},
 };
 
@@ -78,13 +78,13 @@ impl Delivery<'_, '_> {
         if to[0] & 1 == 0 && !self.owner.is_own_mac(to) {
             let text = format!(
                 "the frame is to {}, the NIC's MAC is {}",
-                mac(to),
+                Mac::text(to),
                 self.owner.nic.mac
             );
             let denial = Denial::new(Reason::NotForNic, "T1", text);
             return Err(denial.hint(hint::FLOODED.to_owned()));
         }
-        self.step("T1", format!("to {}", mac(to)));
+        self.step("T1", format!("to {}", Mac::text(to)));
         match head.ether_type {
             IPV6 => {}
             0x0800 | 0x0806 if self.owner.nic.ipv4 => {

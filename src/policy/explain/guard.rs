@@ -12,7 +12,7 @@ use super::{
     trace::{Denial, Stage, Trace},
 };
 use crate::{
-    model::{Permission, is_link_local},
+    model::{Mac, Permission, is_link_local},
     ruleset::{ICMPV6, Learned, Reason, SCTP, TCP, UDP},
 };
 
@@ -46,7 +46,7 @@ impl Guard<'_, '_> {
         if let [0x01, 0x80, 0xc2, 0, 0, 0..=0x0f] = destination {
             let text = format!(
                 "{} is an address that bridges keep for themselves",
-                mac(destination)
+                Mac::text(destination)
             );
             return Err(Denial::new(Reason::LinkLocalMac, "G0", text));
         }
@@ -76,12 +76,15 @@ impl Guard<'_, '_> {
 
     fn own_mac(&mut self, source: [u8; 6]) -> Outcome<()> {
         if self.owner.is_own_mac(source) {
-            self.step("G1", format!("from {}, a MAC of the NIC", mac(source)));
+            self.step(
+                "G1",
+                format!("from {}, a MAC of the NIC", Mac::text(source)),
+            );
             return Ok(());
         }
         let text = format!(
             "the frame is from {}, the NIC's MAC is {}",
-            mac(source),
+            Mac::text(source),
             self.owner.nic.mac
         );
         Err(Denial::new(Reason::SpoofedMac, "G1", text).hint(hint::OTHER_MAC.to_owned()))
@@ -457,7 +460,7 @@ fn spoof(row: &'static str, text: &str) -> Denial {
 }
 
 fn names(row: &'static str, other: [u8; 6]) -> Denial {
-    let text = format!("its link-layer address option names {}", mac(other));
+    let text = format!("its link-layer address option names {}", Mac::text(other));
     Denial::new(Reason::NdSpoof, row, text).hint(hint::OTHERS_LLADDR.to_owned())
 }
 
@@ -472,8 +475,4 @@ fn not_carried(ether_type: u16) -> Denial {
         other => (format!("EtherType {other:#06x}"), None),
     };
     Denial::new(Reason::Ethertype, "G2", text).hint(hint.map(str::to_owned))
-}
-
-pub(super) fn mac(octets: [u8; 6]) -> String {
-    octets.map(|octet| format!("{octet:02x}")).join(":")
 }

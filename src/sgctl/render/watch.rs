@@ -2,8 +2,8 @@
 
 use super::{
     super::table::{Cell, Tone},
-    nic::{clock, date},
     short,
+    time::{clock, date},
 };
 use crate::pb::{self, watch_drops_response::News as Drops, watch_events_response::News as Events};
 

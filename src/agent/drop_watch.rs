@@ -12,7 +12,8 @@ use tokio::{
 };
 
 use super::{
-    DropCount, Drops, NicDrops, ReadError, View, handle::Command, reads::Question, times::now_ms,
+    DropCount, Drops, NicDrops, ReadError, View, drops, handle::Command, reads::Question,
+    times::now_ms,
 };
 use crate::{
     dataplane::{Reader, Sample, Sampled, Samples},
@@ -214,8 +215,8 @@ impl<R: Reader> Task<R> {
                         return Ok(());
                     }
                     if more && counting.is_due() {
-                        more = false;
                         counting.begin(&self.commands);
+                        more = !counting.is_under_way();
                     }
                     // The agent may have no time to count: a change may hang.
                     self.follows();
@@ -319,7 +320,7 @@ impl Counting {
     }
 }
 
-/// What counters have grown by. One that is smaller than before began anew, with the rules.
+/// What counters have grown by.
 fn grown(before: &Drops, after: &Drops) -> Drops {
     let mut old = before.nics.iter().peekable();
     let mut nics = Vec::new();
@@ -341,12 +342,13 @@ fn grown(before: &Drops, after: &Drops) -> Drops {
 fn counts(before: &[DropCount], after: &[DropCount]) -> Vec<DropCount> {
     let grown = |now: &DropCount| {
         let was = before.iter().find(|was| was.reason == now.reason);
-        let was = was.filter(|was| was.packets <= now.packets);
-        let (packets, bytes) = was.map_or((0, 0), |was| (was.packets, was.bytes));
-        (now.packets > packets).then(|| DropCount {
-            reason: now.reason.clone(),
-            packets: now.packets - packets,
-            bytes: now.bytes.saturating_sub(bytes),
+        let was = was.map_or((0, 0), |was| (was.packets, was.bytes));
+        let (packets, bytes) = drops::grown(was, (now.packets, now.bytes))?;
+        let reason = now.reason.clone();
+        Some(DropCount {
+            reason,
+            packets,
+            bytes,
         })
     };
     after.iter().filter_map(grown).collect()
