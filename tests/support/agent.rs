@@ -13,6 +13,7 @@ use sgagent::pb;
 use sgagent::pb::security_group_agent_client::SecurityGroupAgentClient;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
@@ -25,6 +26,25 @@ pub(crate) struct Agent {
     directory: tempfile::TempDir,
     runtime: Runtime,
     child: Option<Child>,
+}
+
+/// The messages of a stream that goes on until this is dropped.
+pub(crate) struct Followed<T> {
+    all: Receiver<Result<T, Status>>,
+    reading: JoinHandle<()>,
+}
+
+impl<T> Followed<T> {
+    /// The next, if it comes in time.
+    pub(crate) fn within(&self, time: Duration) -> Option<Result<T, Status>> {
+        self.all.recv_timeout(time).ok()
+    }
+}
+
+impl<T> Drop for Followed<T> {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
 }
 
 impl Agent {
@@ -128,17 +148,17 @@ impl Agent {
     pub(crate) fn follow<T: Send + 'static>(
         &self,
         rpc: impl AsyncFnOnce(Client) -> Result<Response<Streaming<T>>, Status>,
-    ) -> Receiver<Result<T, Status>> {
+    ) -> Followed<T> {
         let mut messages = self.call(rpc).unwrap();
         let (told, all) = std::sync::mpsc::channel();
-        self.runtime.spawn(async move {
+        let reading = self.runtime.spawn(async move {
             while let Some(message) = messages.message().await.transpose() {
                 if told.send(message).is_err() {
                     return;
                 }
             }
         });
-        all
+        Followed { all, reading }
     }
 
     /// Its process; `setpriv` has become the agent.

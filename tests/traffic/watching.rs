@@ -1,14 +1,14 @@
 //! What is dropped and what happens, told as it happens.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use sgagent::pb;
 use sgagent::pb::watch_drops_response::News as Drops;
 use sgagent::pb::watch_events_response::News as Events;
-use tonic::{Code, Status};
+use tonic::Code;
 
+use crate::support::agent::Followed;
 use crate::support::net::{Net, slowness};
 use crate::support::packet::Wire as _;
 use crate::support::plan::standard;
@@ -17,9 +17,11 @@ use crate::support::who::{A, B, C, Machine, R, STRANGER, UNBOUND};
 
 const SOON: Duration = Duration::from_secs(5);
 
-type News<T> = Receiver<Result<T, Status>>;
-
-fn watch(net: &Net, machine: Option<Machine>, reasons: &[&str]) -> News<pb::WatchDropsResponse> {
+fn watch(
+    net: &Net,
+    machine: Option<Machine>,
+    reasons: &[&str],
+) -> Followed<pb::WatchDropsResponse> {
     let request = pb::WatchDropsRequest {
         nic_id: machine.map_or("", |machine| machine.port).to_owned(),
         reasons: reasons.iter().map(|&reason| reason.to_owned()).collect(),
@@ -29,13 +31,13 @@ fn watch(net: &Net, machine: Option<Machine>, reasons: &[&str]) -> News<pb::Watc
 }
 
 /// What comes within a time.
-fn next<T>(news: &News<T>) -> T {
-    let next = news.recv_timeout(SOON * slowness());
+fn next<T>(news: &Followed<T>) -> T {
+    let next = news.within(SOON * slowness());
     next.expect("nothing was told in time").unwrap()
 }
 
 /// The next packet that is shown.
-fn packet(news: &News<pb::WatchDropsResponse>) -> pb::DroppedPacket {
+fn packet(news: &Followed<pb::WatchDropsResponse>) -> pb::DroppedPacket {
     loop {
         if let Some(Drops::Packet(packet)) = next(news).news {
             return *packet;
@@ -43,7 +45,7 @@ fn packet(news: &News<pb::WatchDropsResponse>) -> pb::DroppedPacket {
     }
 }
 
-fn events(net: &Net, past: u32) -> News<pb::WatchEventsResponse> {
+fn events(net: &Net, past: u32) -> Followed<pb::WatchEventsResponse> {
     let request = pb::WatchEventsRequest {
         past,
         ..pb::WatchEventsRequest::default()
@@ -52,7 +54,11 @@ fn events(net: &Net, past: u32) -> News<pb::WatchEventsResponse> {
         .follow(async |mut client| client.watch_events(request).await)
 }
 
-fn event(news: &News<pb::WatchEventsResponse>, kind: pb::EventKind, machine: &str) -> pb::Event {
+fn event(
+    news: &Followed<pb::WatchEventsResponse>,
+    kind: pb::EventKind,
+    machine: &str,
+) -> pb::Event {
     loop {
         if let Some(Events::Event(event)) = next(news).news
             && event.kind() == kind
@@ -98,7 +104,7 @@ fn dropped_packet_is_shown_with_whose_it_is_and_why() {
 
 /// The next packet that is shown for this reason. (What is flooded to a port of nobody, such as the
 /// sentinels of a verdict, is shown, too.)
-fn packet_for(news: &News<pb::WatchDropsResponse>, reason: &str) -> pb::DroppedPacket {
+fn packet_for(news: &Followed<pb::WatchDropsResponse>, reason: &str) -> pb::DroppedPacket {
     loop {
         let packet = packet(news);
         if packet.reason == reason {
@@ -260,9 +266,10 @@ fn agent_that_stops_lets_go_of_those_who_watch() {
     net.agent.stop();
     // Calls that don't end are cut off after 5 s.
     assert!(began.elapsed() < Duration::from_secs(3) * slowness());
-    let last = std::iter::from_fn(|| drops.recv().ok()).last().unwrap();
+    let limit = SOON * slowness();
+    let last = std::iter::from_fn(|| drops.within(limit)).last().unwrap();
     assert_eq!(last.unwrap_err().code(), Code::Unavailable);
-    let last = std::iter::from_fn(|| events.recv().ok()).last().unwrap();
+    let last = std::iter::from_fn(|| events.within(limit)).last().unwrap();
     assert_eq!(last.unwrap_err().code(), Code::Unavailable);
 }
 
