@@ -15,6 +15,7 @@
 //! is never waited for.
 
 mod actor;
+mod adoption;
 mod change;
 mod diagnose;
 mod drift;

@@ -87,7 +87,7 @@ pub struct Options {
     /// guest's. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     guest_interface: Vec<IfPattern>,
-    /// A managed bridge: `name=br0[,uplink=eth0][,router=fe80::1][,dhcpv6-server=fe80::1]`,
+    /// A managed bridge: `name=br0[,uplink=eth0][,router=fe80::1][,dhcpv6-server=fe80::1][,adopted=true]`,
     /// each but the name as often as needed. May be repeated.
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = bridge)]
     bridge: Vec<BridgeConfig>,
@@ -164,6 +164,7 @@ fn put<T: serde::Serialize>(
 fn bridge(text: &str) -> Result<BridgeConfig, String> {
     let mut name = None;
     let (mut uplinks, mut routers, mut dhcpv6_servers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut adopted = false;
     for word in text.split(',') {
         let (key, value) = key_value(word)?;
         let pattern = || {
@@ -181,9 +182,14 @@ fn bridge(text: &str) -> Result<BridgeConfig, String> {
             "uplink" => uplinks.push(pattern()?),
             "router" => routers.push(address()?),
             "dhcpv6-server" => dhcpv6_servers.push(address()?),
+            "adopted" => {
+                adopted = value
+                    .parse()
+                    .map_err(|_| format!("{value:?} is neither true nor false"))?;
+            }
             _ => {
                 return Err(format!(
-                    "{key:?} is none of name, uplink, router, dhcpv6-server"
+                    "{key:?} is none of name, uplink, router, dhcpv6-server, adopted"
                 ));
             }
         }
@@ -194,6 +200,7 @@ fn bridge(text: &str) -> Result<BridgeConfig, String> {
         uplinks,
         routers,
         dhcpv6_servers,
+        adopted,
     })
 }
 

@@ -282,6 +282,7 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
                 uplinks,
                 routers,
                 dhcpv6_servers,
+                adopted: true,
             });
         }
     }

@@ -129,6 +129,9 @@ pub trait Dataplane: Send + 'static {
     /// What reads the kernel, as it is programmed now.
     fn reader(&self) -> Self::Reader;
 
+    /// Whether the kernel holds anything of ours, an earlier agent's too.
+    fn is_programmed(&self) -> impl Future<Output = Result<bool, DataplaneError>> + Send;
+
     /// Carries out a plan in one transaction.
     fn apply(&mut self, plan: &Plan) -> impl Future<Output = Result<(), DataplaneError>> + Send;
 

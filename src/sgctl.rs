@@ -11,9 +11,10 @@
 //! | 1 | the agent refused; the code and each fault are on standard error |
 //! | 2 | the arguments or the file are wrong; nothing was sent |
 //! | 3 | the agent can't be reached |
-//! | 4 | `status --check`: the agent is not healthy, or NICs are quarantined; `diagnose`: something is wrong; `wait`: not in force in time |
+//! | 4 | `status --check`: the agent is not healthy, or NICs are quarantined; `diagnose`: something is wrong; `wait`: not in force in time; `adopt`: ports would be closed |
 
 mod capture;
+mod change;
 pub mod client;
 pub mod command;
 mod cut;

@@ -5,7 +5,7 @@
 //! host's settings were before they were changed, so that `purge` can restore them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     net::Ipv6Addr,
@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     failpoint::reach,
-    model::{Desired, Generation, GroupId, Member, Members, Nic, SecurityGroup, differences},
+    model::{
+        Desired, Generation, GroupId, IfPattern, Member, Members, Nic, SecurityGroup, differences,
+    },
 };
 
 #[cfg(feature = "fuzzing")]
@@ -50,6 +52,9 @@ pub struct Saved {
     /// What settings of the host were before the agent changed them, by a name that
     /// the caller chooses.
     pub settings: BTreeMap<String, u64>,
+    /// The entries of the configuration whose bridges are enforced; nothing where that was
+    /// never decided.
+    pub adopted: Option<BTreeSet<IfPattern>>,
 }
 
 /// Why the store did not do what it was asked.
@@ -99,6 +104,8 @@ struct Head {
     format: u32,
     generation: Option<Generation>,
     revision: u64,
+    #[serde(default)]
+    adopted: Option<BTreeSet<IfPattern>>,
 }
 
 /// What a commit writes: rows to put and rows to take away.
@@ -217,6 +224,7 @@ impl Edits {
             format: FORMAT,
             generation: after.generation.clone(),
             revision: after.revision,
+            adopted: after.adopted.clone(),
         };
         let mut edits = Self {
             head: serde_json::to_vec(&head)?,
@@ -234,7 +242,7 @@ impl Edits {
             .members
             .keys()
             .chain(after.desired.members.keys());
-        for group in groups.collect::<std::collections::BTreeSet<_>>() {
+        for group in groups.collect::<BTreeSet<_>>() {
             let old = before.desired.members.get(group).unwrap_or(&none);
             let new = after.desired.members.get(group).unwrap_or(&none);
             if Arc::ptr_eq(old, new) {
@@ -359,6 +367,7 @@ impl Saved {
         Ok(Self {
             generation: head.generation,
             revision: head.revision,
+            adopted: head.adopted,
             ..Self::default()
         })
     }
@@ -417,6 +426,7 @@ mod tests {
         };
         let mut saved = Saved {
             revision: 3,
+            adopted: Some(["br0".parse().unwrap(), "br-*".parse().unwrap()].into()),
             ..Saved::default()
         };
         saved.generation = Some(Generation {

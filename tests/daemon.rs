@@ -335,6 +335,32 @@ fn nothing_is_programmed_until_a_bridge_is_managed() {
 }
 
 #[test]
+fn a_bridge_with_guests_waits_for_an_operator_to_say_so() {
+    let mut host = Host::new("h");
+    let (settings, tables) = (host.settings(), host.tables());
+    // As the package's configuration has it.
+    host.start(&["br0,adopted=false"]);
+    assert_eq!((host.settings(), host.tables()), (settings, tables.clone()));
+    let (ok, said) = host.sgctl(&["status"]);
+    assert!(ok && said.contains("not enforced yet"), "{said}");
+    let (ok, said) = host.sgctl(&["adopt", "br0"]);
+    assert!(!ok, "{said}");
+    let would = "bridge br0 would be enforced; closed: vnet0\n";
+    assert!(said.starts_with(would) && said.contains("--yes"), "{said}");
+    assert_eq!(host.tables(), tables);
+    let is = "bridge br0 is enforced; closed: vnet0\n".to_owned();
+    assert_eq!(host.sgctl(&["adopt", "br0", "--yes"]), (true, is));
+    assert!(host.tables().contains("table bridge sgagent"));
+    let (ok, said) = host.sgctl(&["adopt", "br0"]);
+    assert!(ok && said.starts_with("nothing changed"), "{said}");
+    let (ok, said) = host.sgctl(&["adopt", "br7", "--yes"]);
+    assert!(
+        !ok && said.contains("bridge: the configuration does not name bridge br7"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_second_daemon_on_the_same_state_is_refused() {
     let mut host = Host::new("s");
     host.start(&["br0"]);

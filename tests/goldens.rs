@@ -65,6 +65,7 @@ fn host() -> Arc<Located> {
             uplinks: Vec::new(),
             routers: vec!["fe80::1".parse().unwrap()],
             dhcpv6_servers: Vec::new(),
+            adopted: false,
         }],
         guest_patterns: vec!["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
         ..Interfaces::default()

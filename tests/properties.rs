@@ -65,6 +65,7 @@ fn host() -> Arc<Located> {
             uplinks: vec!["eth*".parse().unwrap()],
             routers: Vec::new(),
             dhcpv6_servers: Vec::new(),
+            adopted: false,
         }],
         guest_patterns: vec!["vnet*".parse().unwrap()],
         ..Interfaces::default()

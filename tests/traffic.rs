@@ -20,6 +20,7 @@
 mod support;
 
 mod traffic {
+    mod adoption;
     mod advertisement;
     mod any_link_local;
     mod between;

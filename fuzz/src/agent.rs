@@ -230,7 +230,9 @@ fn again(change: &Change) {
         generation,
         dry_run,
         delta,
+        adopt,
     } = change;
+    assert_eq!(*adopt, None);
     let members = delta.members.iter().map(|members| pb::MembersDelta {
         group_id: members.group.to_string(),
         add: members.add.iter().map(convert::member).collect(),

@@ -31,6 +31,7 @@ pub fn configured(source: &mut Source<'_>) -> Interfaces {
             1 => vec![ROUTER],
             _ => vec![ROUTER, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x547)],
         },
+        adopted: false,
     };
     let mut patterns = vec!["vnet*", "tap*", "vif*"];
     if source.seldom(32) {

@@ -9,9 +9,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    EventKind, Handle, HostPolicy, Identity, Meter, View, drift::Drifts, drop_watch::DropWatch,
-    events::Events, handle::Command, meter::Failure, reads::Reads, revoke::Revocation,
-    settings::Settings, status, times::Times,
+    EventKind, Handle, HostPolicy, Identity, Meter, View, adoption::Adoption, drift::Drifts,
+    drop_watch::DropWatch, events::Events, handle::Command, meter::Failure, reads::Reads,
+    revoke::Revocation, settings::Settings, status, times::Times,
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
@@ -79,6 +79,8 @@ pub struct Agent<D, H, S> {
     /// When our tables were last loaded whole.
     loaded: Option<Instant>,
     pub(super) meter: Meter,
+    /// What is not enforced yet.
+    pub(super) adoption: Adoption,
 }
 
 /// What is wrong, and when to try again.
@@ -154,9 +156,11 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             events: events.clone(),
             loaded: None,
             meter,
+            adoption: Adoption::default(),
         };
         let what = format!("{} NICs to restore", agent.saved.desired.nics.len());
         agent.events.tell(EventKind::Started, None, what);
+        agent.decide_adoption().await;
         agent.forget_settings().await;
         agent.reconcile().await;
         reach("start-applied");
@@ -265,7 +269,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 
     /// Compiles what was acknowledged for the interfaces as they are, and programs it.
     pub(super) async fn reconcile(&mut self) {
-        let interfaces = Arc::clone(&self.interfaces.borrow_and_update());
+        let interfaces = self.adoption.of(&self.interfaces.borrow_and_update());
         self.settle(&interfaces).await;
         let host = if Arc::ptr_eq(self.compiled.host.snapshot(), &interfaces) {
             Arc::clone(&self.compiled.host)
@@ -347,7 +351,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     }
 
     /// Makes the host's settings what the rules need, each on record before it changes.
-    async fn settle(&mut self, interfaces: &Interfaces) {
+    pub(super) async fn settle(&mut self, interfaces: &Interfaces) {
         let found = self
             .settings
             .examine(

@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::{
-    Applied, ApplyError, Change, EventKind,
+    Applied, ApplyError, BridgeView, Change, EventKind, View,
     actor::Agent,
+    adoption::Adoption,
     handle::{Command, Reply},
     meter::Phase,
 };
@@ -20,8 +21,8 @@ use crate::{
     dataplane::{Dataplane, DataplaneError},
     failpoint::reach,
     link::Host,
-    model::{Delta, Desired, GroupId, NicId, Summary},
-    policy::Compiled,
+    model::{Delta, Desired, Fault, FaultKind, GroupId, IfName, Limits, Located, NicId, Summary},
+    policy::{Compiled, Numbering, compile},
     store::{Saved, Store, StoreError},
 };
 
@@ -64,19 +65,17 @@ impl Named {
 struct Draft {
     desired: Desired,
     revision: u64,
+    adoption: Adoption,
+    /// What it is judged and compiled by.
+    host: Arc<Located>,
 }
 
 impl Draft {
     /// Adds a change, or says what is wrong with it.
-    fn add<D: Dataplane, H: Host, S: Store>(
-        &mut self,
-        change: &Change,
-        agent: &Agent<D, H, S>,
-    ) -> Result<Summary, ApplyError> {
-        let host = &agent.compiled.host;
+    fn add(&mut self, change: &Change, limits: &Limits) -> Result<Summary, ApplyError> {
         let next = self
             .desired
-            .change(&change.delta, &agent.limits, host)
+            .change(&change.delta, limits, &self.host)
             .map_err(ApplyError::Faults)?;
         let summary = next.summary(&self.desired);
         self.revision += u64::from(summary != Summary::default());
@@ -123,7 +122,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut accepted = Vec::with_capacity(waiting.len());
         for (change, reply) in waiting {
             self.begun(&reply);
-            match draft.add(&change, self) {
+            match draft.add(&change, &self.limits) {
                 Ok(summary) => accepted.push((change, reply, summary)),
                 Err(error) => self.answer(reply, Err(error)),
             }
@@ -139,6 +138,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                         summary,
                         plan: Vec::new(),
                         flows_cut,
+                        adopted: Vec::new(),
                         view: Arc::clone(&view),
                     };
                     self.answer(reply, Ok(applied));
@@ -188,15 +188,23 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                 summary: Summary::default(),
                 plan: Vec::new(),
                 flows_cut: 0,
+                adopted: Vec::new(),
                 view: Arc::clone(&self.view.borrow()),
             });
         }
         self.catch_up().await;
         let mut draft = self.draft();
-        let summary = draft.add(&change, self)?;
+        self.adopt(&mut draft, &change)?;
+        let summary = draft.add(&change, &self.limits)?;
+        let managed = self.managed();
+        let since = |view: &View| {
+            let mut bridges = view.bridges();
+            bridges.retain(|bridge| !bridge.held && !managed.contains(&bridge.name));
+            bridges
+        };
         if change.dry_run {
             let mut numbering = self.numbering.clone();
-            let compiled = Arc::new(self.compiled.next(&draft.desired, &mut numbering));
+            let compiled = Arc::new(self.compile(&draft, &mut numbering));
             let plan = self.dataplane.preview(&self.plan(&compiled.ruleset));
             let saved = self.saved_from(draft, change.generation);
             let view = Arc::new(self.view_of(&saved, &compiled));
@@ -204,16 +212,64 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                 summary,
                 plan,
                 flows_cut: 0,
+                adopted: since(&view),
                 view,
             });
         }
+        if draft.adoption != self.adoption {
+            self.settle(draft.host.snapshot()).await;
+        }
         let flows_cut = self.make(draft, change.generation).await?;
+        let view = self.publish();
+        let adopted = since(&view);
+        for BridgeView {
+            name, closed_ports, ..
+        } in &adopted
+        {
+            info!(bridge = %name, closed = ?closed_ports, "adopted");
+        }
         Ok(Applied {
             summary,
             plan: Vec::new(),
             flows_cut,
-            view: self.publish(),
+            adopted,
+            view,
         })
+    }
+
+    /// Has the draft enforce what the change adopts.
+    fn adopt(&self, draft: &mut Draft, change: &Change) -> Result<(), ApplyError> {
+        let interfaces = Arc::clone(&self.interfaces.borrow());
+        if change.delta.replace {
+            draft.adoption.all();
+        }
+        if let Some(bridge) = &change.adopt
+            && !draft.adoption.one(bridge, &interfaces)
+        {
+            let text = format!("the configuration does not name bridge {bridge}");
+            return Err(ApplyError::Faults(vec![Fault::new(
+                FaultKind::Invalid,
+                "bridge",
+                text,
+            )]));
+        }
+        if draft.adoption != self.adoption {
+            draft.host = Arc::new(Located::from(draft.adoption.of(&interfaces)));
+        }
+        Ok(())
+    }
+
+    fn managed(&self) -> BTreeSet<IfName> {
+        let managed = self.compiled.host.managed_bridges().into_iter();
+        managed.map(|(bridge, _)| bridge.name.clone()).collect()
+    }
+
+    fn compile(&self, draft: &Draft, numbering: &mut Numbering) -> Compiled {
+        if Arc::ptr_eq(&draft.host, &self.compiled.host) {
+            self.compiled.next(&draft.desired, numbering)
+        } else {
+            compile(&draft.desired, &draft.host, numbering)
+        }
     }
 
     /// Takes account of what happened to the interfaces before a change is judged by them.
@@ -227,6 +283,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         Draft {
             desired: self.saved.desired.clone(),
             revision: self.saved.revision,
+            adoption: self.adoption.clone(),
+            host: Arc::clone(&self.compiled.host),
         }
     }
 
@@ -236,6 +294,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             generation: generation.or_else(|| self.saved.generation.clone()),
             revision: draft.revision,
             settings: self.saved.settings.clone(),
+            adopted: Some(draft.adoption.adopted(&self.interfaces.borrow())),
         }
     }
 
@@ -249,13 +308,15 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         reach("compile");
         let began = Instant::now();
         let mut numbering = self.numbering.clone();
-        let compiled = self.compiled.next(&draft.desired, &mut numbering);
+        let compiled = self.compile(&draft, &mut numbering);
+        let adoption = draft.adoption.clone();
         self.program(&compiled).await?;
         let in_force = Instant::now();
         self.meter.took(Phase::Kernel, in_force - began);
         self.persist(self.saved_from(draft, generation)).await?;
         let on_disk = Instant::now();
         self.meter.took(Phase::Disk, on_disk - in_force);
+        self.adoption = adoption;
         let before = self.advance(compiled);
         self.tell_transitions(&before);
         self.numbering = numbering;
@@ -320,7 +381,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
     fn is_repeated(&self, change: &Change) -> Result<bool, ApplyError> {
         match (&change.generation, &self.saved.generation) {
             (Some(given), Some(in_force)) if given == in_force => match self.trouble.text() {
-                None => Ok(true),
+                // A bridge may have been named since.
+                None => Ok(!(change.delta.replace && self.adoption.waits())),
                 Some(trouble) => Err(ApplyError::Unavailable(trouble)),
             },
             (Some(given), Some(in_force)) if given.number <= in_force.number => {
@@ -333,5 +395,8 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
 }
 
 fn may_share(change: &Change) -> bool {
-    change.generation.is_none() && !change.dry_run && !change.delta.replace
+    change.generation.is_none()
+        && !change.dry_run
+        && !change.delta.replace
+        && change.adopt.is_none()
 }

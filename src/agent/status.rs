@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{BridgeView, Identity};
 use crate::{
-    model::{Interfaces, NicState, differences},
+    model::{BridgeConfig, Interfaces, Link, NicState, differences},
     policy::{Compiled, Outcomes},
 };
 
@@ -69,10 +69,12 @@ pub(super) fn unprotected(interfaces: &Interfaces) -> Vec<String> {
         match interfaces.bridge_of(link) {
             None => all.push(format!("{}: not a port of a bridge", link.name)),
             Some(bridge) if interfaces.config_of(&bridge.name).is_none() => {
-                all.push(format!(
-                    "{}: bridge {} is not managed",
-                    link.name, bridge.name
-                ));
+                let why = if interfaces.held_config_of(&bridge.name).is_some() {
+                    "is not enforced yet (a sync or sgctl adopt does that)"
+                } else {
+                    "is not managed"
+                };
+                all.push(format!("{}: bridge {} {why}", link.name, bridge.name));
             }
             Some(_) => {}
         }
@@ -103,7 +105,7 @@ pub(super) fn warnings(compiled: &Compiled) -> Vec<String> {
     all
 }
 
-/// The managed bridges.
+/// The managed bridges, and those that are held back.
 pub(super) fn bridges(compiled: &Compiled) -> Vec<BridgeView> {
     let host = &compiled.host;
     let bound: BTreeSet<_> = compiled
@@ -112,18 +114,15 @@ pub(super) fn bridges(compiled: &Compiled) -> Vec<BridgeView> {
         .flat_map(|o| &o.bound)
         .map(|b| &b.name)
         .collect();
-    let mut all = Vec::new();
-    for (bridge, config) in host.managed_bridges() {
+    let view = |(bridge, config): (&Link, &BridgeConfig), held| {
+        let rules = compiled.ruleset.bridges.get(&bridge.name);
         let mut view = BridgeView {
             name: bridge.name.clone(),
             uplinks: Vec::new(),
             bound_ports: 0,
             closed_ports: Vec::new(),
-            zone: compiled
-                .ruleset
-                .bridges
-                .get(&bridge.name)
-                .map_or(0, |rules| rules.number.0),
+            zone: rules.map_or(0, |rules| rules.number.0),
+            held,
         };
         for port in host.ports_of(bridge.index) {
             if host.is_uplink(port, config) {
@@ -136,8 +135,13 @@ pub(super) fn bridges(compiled: &Compiled) -> Vec<BridgeView> {
         }
         view.uplinks.sort();
         view.closed_ports.sort();
-        all.push(view);
-    }
+        view
+    };
+    let managed = host.managed_bridges().into_iter();
+    let held = host.held_bridges().into_iter();
+    let mut all: Vec<_> = managed.map(|bridge| view(bridge, false)).collect();
+    all.extend(held.map(|bridge| view(bridge, true)));
+    all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 

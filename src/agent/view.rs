@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Drift, NicTimes, status, times::Times};
 use crate::{
-    model::{Delta, Desired, Generation, IfName, NicId, Outcome, Summary},
+    model::{Delta, Desired, Generation, IfName, Interfaces, NicId, Outcome, Summary},
     policy::Compiled,
 };
 
@@ -17,8 +17,10 @@ pub struct Change {
     pub generation: Option<Generation>,
     /// Whether only to say what would change.
     pub dry_run: bool,
-    /// The change itself.
+    /// The change itself. One that replaces everything adopts every bridge.
     pub delta: Delta,
+    /// The bridge that is to be enforced from now on.
+    pub adopt: Option<IfName>,
 }
 
 /// What became of a [`Change`] that was not refused.
@@ -30,6 +32,8 @@ pub struct Applied {
     pub plan: Vec<String>,
     /// How many live flows were cut because nothing allows them any more (S7).
     pub flows_cut: u64,
+    /// The bridges that are enforced since this change, or would be.
+    pub adopted: Vec<BridgeView>,
     /// What is in force now; with `dry_run`, what would be.
     pub view: Arc<View>,
 }
@@ -60,7 +64,7 @@ pub struct FlowTable {
     pub maximum: u64,
 }
 
-/// A managed bridge as it is.
+/// A bridge that the configuration names, as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeView {
     /// Its name.
@@ -69,10 +73,12 @@ pub struct BridgeView {
     pub uplinks: Vec<IfName>,
     /// How many ports NICs are bound to.
     pub bound_ports: u32,
-    /// Ports that carry nothing.
+    /// Ports that carry nothing, or would where it is held back.
     pub closed_ports: Vec<IfName>,
-    /// The conntrack zone of its flows.
+    /// The conntrack zone of its flows; 0 where it is held back.
     pub zone: u16,
+    /// Whether it is not enforced yet.
+    pub held: bool,
 }
 
 /// Everything that can be read of the agent without asking the kernel, at one moment.
@@ -109,6 +115,11 @@ impl View {
         &self.compiled.desired
     }
 
+    /// What the host has, and which bridges are managed.
+    pub fn interfaces(&self) -> &Arc<Interfaces> {
+        self.compiled.host.snapshot()
+    }
+
     /// What became of a NIC.
     pub fn outcome(&self, nic: &NicId) -> Option<&Outcome> {
         self.compiled.outcomes.get(nic).map(|outcome| &**outcome)
@@ -131,7 +142,7 @@ impl View {
         all
     }
 
-    /// The managed bridges, by name.
+    /// The managed bridges and those that are held back, by name.
     pub fn bridges(&self) -> Vec<BridgeView> {
         status::bridges(&self.compiled)
     }

@@ -47,10 +47,14 @@ impl Started {
         let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
             .await
             .context("the host's interfaces can't be watched")?;
-        let interfaces = Arc::clone(&host.interfaces().borrow());
+        let mut interfaces = Arc::clone(&host.interfaces().borrow());
         let done = Self::of(config, placement, dataplane, host, identity).await;
         let failed = match &done {
-            Ok(started) => started.handle.view().unhealthy.is_some(),
+            Ok(started) => {
+                let view = started.handle.view();
+                interfaces = Arc::clone(view.interfaces());
+                view.unhealthy.is_some()
+            }
             Err(_) => true,
         };
         if failed {

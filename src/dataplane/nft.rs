@@ -83,11 +83,6 @@ impl Nft {
         Ok(())
     }
 
-    /// Whether the kernel has a table of ours.
-    pub async fn is_programmed(&self) -> Result<bool, DataplaneError> {
-        Ok(!self.reader().our_families().await?.is_empty())
-    }
-
     /// What `nft --version` says.
     pub async fn version(&self) -> Result<String, ExecError> {
         let text = exec::run(&self.program, &["--version"], "", LIMIT).await?;
@@ -334,6 +329,10 @@ impl Dataplane for Nft {
 
     async fn cut(&mut self, cut: &Cut) -> Result<u64, DataplaneError> {
         self.cut_flows(cut).await
+    }
+
+    async fn is_programmed(&self) -> Result<bool, DataplaneError> {
+        Ok(!self.reader().our_families().await?.is_empty())
     }
 
     fn preview(&self, plan: &Plan) -> Vec<String> {

@@ -20,9 +20,11 @@ mod tests;
 mod text;
 mod watch;
 
+pub(super) use change::adopt;
 pub use change::{Synced, apply, sync};
 pub(super) use diagnose::diagnosed;
 pub(super) use explain::{explain, explained};
+pub(super) use overview::bridge;
 pub use overview::{group_info, group_infos, status};
 pub use read::{
     drop_counts, group, member, nic, nic_drops, nic_info, nic_status, nic_traffic, summary,

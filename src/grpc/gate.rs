@@ -236,6 +236,7 @@ mod tests {
     #[test]
     fn every_method_reads_or_is_known_to_change() {
         const CHANGING: &[&str] = &[
+            "/sgagent.v1.SecurityGroupAgent/AdoptBridge",
             "/sgagent.v1.SecurityGroupAgent/Apply",
             "/sgagent.v1.SecurityGroupAgent/Sync",
         ];

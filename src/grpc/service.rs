@@ -88,6 +88,20 @@ impl SecurityGroupAgent for Service {
             summary: Some(convert::summary(&applied.summary)),
             plan: applied.plan,
             flows_cut: applied.flows_cut,
+            bridges_adopted: applied.adopted.iter().map(convert::bridge).collect(),
+        }))
+    }
+
+    async fn adopt_bridge(
+        &self,
+        request: Request<pb::AdoptBridgeRequest>,
+    ) -> Answer<pb::AdoptBridgeResponse> {
+        let change = parsed(|f| convert::adopt(f, request.into_inner()))?;
+        let applied = self.handle.apply(change).await;
+        let applied = applied.map_err(|error| not_applied(&error))?;
+        Ok(Response::new(pb::AdoptBridgeResponse {
+            bridges_adopted: applied.adopted.iter().map(convert::bridge).collect(),
+            flows_cut: applied.flows_cut,
         }))
     }
 

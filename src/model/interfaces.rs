@@ -102,6 +102,10 @@ pub struct BridgeConfig {
     /// The addresses of the DHCPv6 servers and relays. Empty: any of `fe80::/10` (T5).
     #[serde(default)]
     pub dhcpv6_servers: Vec<Ipv6Addr>,
+    /// Whether they are enforced from the first start on, whoever has a port there. Otherwise
+    /// what was there before the agent is cut off when somebody says so ([`Interfaces::held`]).
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 /// The interfaces of the host at one moment, and what the configuration says of them.
@@ -115,6 +119,9 @@ pub struct Interfaces {
     pub link_locals: BTreeMap<u32, BTreeSet<Ipv6Addr>>,
     /// The managed bridges' configuration, first match first.
     pub bridges: Vec<BridgeConfig>,
+    /// What the configuration says of bridges that are not managed yet: they had ports before
+    /// the agent knew of whom these are.
+    pub held: Vec<BridgeConfig>,
     /// Names of interfaces that look like a guest's.
     pub guest_patterns: Vec<IfPattern>,
 }
@@ -138,16 +145,34 @@ impl Interfaces {
             .find(|config| config.name.matches(bridge))
     }
 
+    /// What the configuration says of a bridge that is held back; nothing of another.
+    pub fn held_config_of(&self, bridge: &IfName) -> Option<&BridgeConfig> {
+        let managed = self.config_of(bridge);
+        let mut held = self.held.iter().filter(|_| managed.is_none());
+        held.find(|config| config.name.matches(bridge))
+    }
+
     /// The managed bridges that exist, with their configuration, in order of name.
     pub fn managed_bridges(&self) -> Vec<(&Link, &BridgeConfig)> {
-        let mut managed: Vec<_> = self
-            .links
-            .values()
-            .filter(|link| link.kind == LinkKind::Bridge)
-            .filter_map(|link| Some((link, self.config_of(&link.name)?)))
+        self.bridges_by(Self::config_of)
+    }
+
+    /// The bridges that exist and are held back, with their configuration, in order of name.
+    pub fn held_bridges(&self) -> Vec<(&Link, &BridgeConfig)> {
+        self.bridges_by(Self::held_config_of)
+    }
+
+    fn bridges_by(
+        &self,
+        config: for<'a> fn(&'a Self, &IfName) -> Option<&'a BridgeConfig>,
+    ) -> Vec<(&Link, &BridgeConfig)> {
+        let bridges = self.links.values();
+        let bridges = bridges.filter(|link| link.kind == LinkKind::Bridge);
+        let mut found: Vec<_> = bridges
+            .filter_map(|link| Some((link, config(self, &link.name)?)))
             .collect();
-        managed.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-        managed
+        found.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        found
     }
 
     /// The ports of a bridge.

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        Bound, Conflict, Desired, IfName, InterfaceSelector, Link, LinkKind, LinkLocal, Located,
-        Nic, NicId, NicState, Outcome, Permission, Placed, conflicts,
+        Bound, Conflict, Desired, IfName, InterfaceSelector, Interfaces, Link, LinkKind, LinkLocal,
+        Located, Nic, NicId, NicState, Outcome, Permission, Placed, conflicts,
     },
     ruleset::{NicRules, Ruleset},
 };
@@ -145,8 +145,9 @@ impl<'a> Finder<'a> {
 
     fn bound(&self, link: &Link, bridge: &Link) -> Result<Bound, Outcome> {
         let config = self.host.config_of(&bridge.name).ok_or_else(|| {
+            let why = not_managed(self.host, &bridge.name);
             pending(format!(
-                "interface {} is a port of bridge {}, which the configuration does not manage",
+                "interface {} is a port of bridge {}, {why}",
                 link.name, bridge.name
             ))
         })?;
@@ -161,6 +162,15 @@ impl<'a> Finder<'a> {
             index: link.index,
             bridge: bridge.name.clone(),
         })
+    }
+}
+
+/// Why a bridge without a configuration in force has none.
+pub(super) fn not_managed(host: &Interfaces, bridge: &IfName) -> &'static str {
+    if host.held_config_of(bridge).is_some() {
+        "which is not enforced yet"
+    } else {
+        "which the configuration does not manage"
     }
 }
 

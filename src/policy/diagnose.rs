@@ -9,7 +9,7 @@ use std::{
     net::Ipv6Addr,
 };
 
-use super::explain::usual_cause;
+use super::{binding::not_managed, explain::usual_cause};
 use crate::{
     model::{IfName, InterfaceSelector, Link, LinkState, Located, Nic, NicState, Outcome},
     ruleset::{Held, Reason},
@@ -226,14 +226,16 @@ fn bridge(facts: &Facts<'_>) -> Answer {
         };
         let bridge = &bridge.name;
         if facts.host.config_of(bridge).is_none() {
-            let text = format!(
-                "interface {name} is a port of bridge {bridge}, which the configuration does not \
-                 manage"
-            );
-            let hint = format!(
-                "the port belongs on another bridge, or the configuration should name {bridge} \
-                 under [[bridges]]"
-            );
+            let why = not_managed(facts.host, bridge);
+            let text = format!("interface {name} is a port of bridge {bridge}, {why}");
+            let hint = if facts.host.held_config_of(bridge).is_some() {
+                format!("sgctl adopt {bridge} says which ports that would close; a sync does it")
+            } else {
+                format!(
+                    "the port belongs on another bridge, or the configuration should name \
+                     {bridge} under [[bridges]]"
+                )
+            };
             return Answer::wrong(text).hint(hint);
         }
         match facts.links.get(bridge) {

@@ -46,6 +46,7 @@ fn host(text: &str) -> Interfaces {
         uplinks: vec!["eth*".parse().unwrap()],
         routers: vec!["fe80::1".parse().unwrap()],
         dhcpv6_servers: Vec::new(),
+        adopted: false,
     };
     Interfaces {
         links,

@@ -238,6 +238,15 @@ impl Client {
         Ok(Stream::new(messages, &self.to))
     }
 
+    /// Has a bridge enforced that is held back, or says what that would do.
+    pub async fn adopt(
+        &mut self,
+        bridge: String,
+        dry_run: bool,
+    ) -> Result<pb::AdoptBridgeResponse, Failure> {
+        call!(self.adopt_bridge(pb::AdoptBridgeRequest { bridge, dry_run }))
+    }
+
     /// What is wrong with a NIC.
     pub async fn diagnose(&mut self, nic_id: String) -> Result<pb::DiagnoseResponse, Failure> {
         call!(self.diagnose(pb::DiagnoseRequest { nic_id }))

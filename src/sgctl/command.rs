@@ -11,7 +11,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     Failure,
     client::{Client, Target},
-    document,
     explain::Explain,
     json, render,
     tls::Credentials,
@@ -27,7 +26,8 @@ const EXIT_CODES: &str = "Exit codes:
   2  the arguments or the file are wrong; nothing was sent
   3  the agent can't be reached
   4  status --check: the agent is not healthy, or NICs are quarantined;
-     diagnose: something is wrong; wait: what was waited for is not in force";
+     diagnose: something is wrong; wait: what was waited for is not in force;
+     adopt: ports would be closed";
 
 /// Talks to the sgagent of a hypervisor host.
 #[derive(Debug, Parser)]
@@ -74,6 +74,22 @@ enum Color {
     Never,
 }
 
+impl Global {
+    fn target(self) -> Result<Target, Failure> {
+        match (self.address, self.cacert, self.cert, self.key) {
+            (Some(address), Some(cacert), Some(cert), Some(key)) => {
+                let credentials = Credentials { cacert, cert, key };
+                Ok(Target::Address(address, credentials))
+            }
+            (Some(_), ..) => {
+                let text = "--address needs --cacert, --cert and --key";
+                Err(Failure::File(text.to_owned()))
+            }
+            (None, ..) => Ok(Target::Socket(self.socket)),
+        }
+    }
+}
+
 /// The states of NICs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum State {
@@ -111,6 +127,14 @@ enum Command {
         /// The request is a full sync
         #[arg(long)]
         sync: bool,
+    },
+    /// Enforce a bridge that is held back; say first which ports that closes
+    Adopt {
+        /// The bridge
+        bridge: String,
+        /// Close them
+        #[arg(long)]
+        yes: bool,
     },
     /// List the NICs
     Nics {
@@ -191,42 +215,19 @@ enum Command {
 
 /// Does what the arguments say and writes the answer to `out`.
 pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Failure> {
-    let Cli {
-        global:
-            Global {
-                socket,
-                address,
-                cacert,
-                cert,
-                key,
-                json,
-                color,
-            },
-        command,
-    } = cli;
-    let target = match (address, cacert, cert, key) {
-        (Some(address), Some(cacert), Some(cert), Some(key)) => {
-            Target::Address(address, Credentials { cacert, cert, key })
-        }
-        (Some(_), ..) => {
-            let text = "--address needs --cacert, --cert and --key";
-            return Err(Failure::File(text.to_owned()));
-        }
-        (None, ..) => Target::Socket(socket),
+    let Cli { global, command } = cli;
+    let show = Show {
+        json: global.json,
+        colour: coloured(global.color),
     };
-    let mut session = Session {
-        target,
-        show: Show {
-            json,
-            colour: coloured(color),
-        },
-        out,
-    };
+    let target = global.target()?;
+    let mut session = Session { target, show, out };
     match command {
         Command::Apply { file } => session.apply(&file, false).await,
         Command::Sync { file } => session.sync(&file, false).await,
         Command::Plan { file, sync: false } => session.apply(&file, true).await,
         Command::Plan { file, sync: true } => session.sync(&file, true).await,
+        Command::Adopt { bridge, yes } => session.adopt(bridge, yes).await,
         Command::Nics { state } => session.nics(&state).await,
         Command::Nic { id } => session.nic(id).await,
         Command::Groups => session.groups().await,
@@ -268,7 +269,7 @@ impl<W: Write> Session<'_, W> {
         Client::connect(&self.target).await
     }
 
-    fn show<M: prost::Message>(
+    pub(super) fn show<M: prost::Message>(
         &mut self,
         message: &M,
         name: &str,
@@ -281,32 +282,6 @@ impl<W: Write> Session<'_, W> {
                 .write_all(table(message, self.show.colour).as_bytes())?;
         }
         Ok(self.out.flush()?)
-    }
-
-    async fn apply(&mut self, file: &str, dry_run: bool) -> Result<(), Failure> {
-        let mut request = document::apply(file, &document::read(file)?)?;
-        request.dry_run |= dry_run;
-        let dry_run = request.dry_run;
-        let answer = self.client().await?.apply(request).await?;
-        self.show(&answer, "ApplyResponse", |answer, colour| {
-            let counters = (answer.revision, answer.generation);
-            let plan = dry_run.then_some(answer.plan.as_slice());
-            render::outcome(counters, answer.summary, plan, answer.flows_cut)
-                + &render::states(&answer.nics, colour)
-        })
-    }
-
-    async fn sync(&mut self, file: &str, dry_run: bool) -> Result<(), Failure> {
-        let mut request = document::sync(file, &document::read(file)?)?;
-        request.dry_run |= dry_run;
-        let dry_run = request.dry_run;
-        let answer = self.client().await?.sync(request).await?;
-        self.show(&answer, "SyncResponse", |answer, colour| {
-            let counters = (answer.revision, answer.generation);
-            let plan = dry_run.then_some(answer.plan.as_slice());
-            let states = render::states(&answer.nics_not_active, colour);
-            render::outcome(counters, answer.summary, plan, answer.flows_cut) + &states
-        })
     }
 
     async fn nics(&mut self, states: &[State]) -> Result<(), Failure> {

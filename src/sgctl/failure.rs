@@ -22,7 +22,8 @@ pub enum Failure {
         /// Why not.
         why: String,
     },
-    /// `status --check` or `diagnose` found something, or what `wait` waits for is not in force.
+    /// `status --check` or `diagnose` found something, what `wait` waits for is not in force, or
+    /// `adopt` would close ports.
     #[error("{0}")]
     NotWell(String),
     /// The answer could not be written.

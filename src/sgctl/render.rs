@@ -51,6 +51,19 @@ pub(super) fn outcome(
     text
 }
 
+/// The bridges that a change adopts, or would.
+pub(super) fn adopted(bridges: &[pb::BridgeStatus], done: bool) -> String {
+    let line = |bridge: &pb::BridgeStatus| {
+        let is = if done { "is" } else { "would be" };
+        let closed = match &bridge.closed_ports[..] {
+            [] => "no port".to_owned(),
+            ports => ports.join(" "),
+        };
+        format!("bridge {} {is} enforced; closed: {closed}\n", bridge.name)
+    };
+    bridges.iter().map(line).collect()
+}
+
 fn changes(summary: &pb::ChangeSummary) -> String {
     let pb::ChangeSummary {
         nics_added,

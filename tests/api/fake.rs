@@ -244,6 +244,10 @@ impl Dataplane for FakeDataplane {
         }
     }
 
+    async fn is_programmed(&self) -> Result<bool, DataplaneError> {
+        Ok(self.ruleset.borrow().is_some())
+    }
+
     async fn apply(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
         let decided = self.mood.wait_for(|mood| *mood != Mood::Hang).await;
         let mood = decided.map_or(Mood::Refuse, |mood| *mood);
@@ -385,6 +389,7 @@ pub(crate) fn interfaces(ports: &[&str]) -> Arc<Interfaces> {
         uplinks: Vec::new(),
         routers: Vec::new(),
         dhcpv6_servers: Vec::new(),
+        adopted: true,
     };
     Arc::new(Interfaces {
         links,

@@ -63,7 +63,7 @@ impl Host {
         options.extend(
             bridges
                 .iter()
-                .map(|b| format!("--bridge=name={b},uplink=uplink0")),
+                .map(|b| format!("--bridge=adopted=true,name={b},uplink=uplink0")),
         );
         options.extend(self.more.iter().cloned());
         options

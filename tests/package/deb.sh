@@ -52,6 +52,9 @@ check all_files_are_as_packed is '' inside dpkg -V sgagent
 network
 manage_br0 "$host/etc/sgagent/sgagent.toml"
 inside systemctl restart sgagent.service
+check it_says_what_it_waits_for soon waits
+check nobody_is_cut_off_meanwhile reaches
+check not_even_a_stranger reaches_from_stranger
 check a_nic_is_bound soon has_nics
 check guests_reach_each_other soon reaches
 check who_was_not_described_reaches_nobody not reaches_from_stranger

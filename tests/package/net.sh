@@ -34,9 +34,10 @@ nics:
 NICS
 }
 has_nics() {
-    inside sgctl nic nic-1 >/dev/null 2>&1 || inside sgctl apply /packages/nics.yaml >/dev/null
+    inside sgctl nic nic-1 >/dev/null 2>&1 || inside sgctl sync /packages/nics.yaml >/dev/null
     [[ $(inside sgctl nics) == *nic-1*ACTIVE*nic-2*ACTIVE* ]]
 }
+waits() { [[ $(inside sgctl status) == *'not enforced yet'* ]]; }
 reaches() { ip netns exec guest1 ping -6 -c 1 -W 1 $two >/dev/null; }
 reaches_from_stranger() { ip netns exec guest3 ping -6 -c 1 -W 1 $two >/dev/null; }
 # What is programmed, in any order, without what counts and what packets have taught.

@@ -134,14 +134,40 @@ impl Net {
     }
 
     /// A full sync that takes these machines' NICs away.
-    pub(crate) fn sync(&mut self, everything: pb::SyncRequest, gone: &[Machine]) {
+    pub(crate) fn sync(
+        &mut self,
+        everything: pb::SyncRequest,
+        gone: &[Machine],
+    ) -> pb::SyncResponse {
         let pieces = tokio_stream::iter([everything]);
-        self.agent
+        let answer = self
+            .agent
             .call(async |mut client| client.sync(pieces).await)
             .unwrap_or_else(|error| panic!("sync: {error}"));
         for machine in gone {
             self.live.remove(machine.port);
         }
+        answer
+    }
+
+    /// Has a bridge enforced, on which these machines have no NICs.
+    pub(crate) fn adopt(
+        &mut self,
+        bridge: &str,
+        dry_run: bool,
+        gone: &[Machine],
+    ) -> Vec<pb::BridgeStatus> {
+        let request = pb::AdoptBridgeRequest {
+            bridge: bridge.to_owned(),
+            dry_run,
+        };
+        let answer = self
+            .agent
+            .call(async |mut client| client.adopt_bridge(request).await);
+        for machine in gone {
+            self.live.remove(machine.port);
+        }
+        answer.unwrap().bridges_adopted
     }
 
     /// The state of the NIC named after a machine's port.
@@ -370,9 +396,9 @@ impl Net {
 /// Uplinks and the ports of unmanaged bridges carry frames from the beginning.
 fn first_live(plan: &Plan) -> BTreeSet<String> {
     let live = |machine: &Machine, on: &str| {
-        plan.bridges
-            .iter()
-            .any(|b| b.name == on && (!b.managed || b.uplinks.contains(&machine.port)))
+        plan.bridges.iter().any(|b| {
+            b.name == on && (!b.managed || !plan.adopted || b.uplinks.contains(&machine.port))
+        })
     };
     plan.ports
         .iter()

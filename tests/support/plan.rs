@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub bridges: Vec<Bridge>,
     /// Machines with the bridge whose port they are behind.
     pub ports: Vec<(Machine, &'static str)>,
+    /// Whether managed bridges are enforced though the agent has not been told of their ports.
+    pub adopted: bool,
     /// Appended to the first managed bridge's section.
     pub bridge_config: String,
     /// Lines of the section `limits`.
@@ -76,6 +78,7 @@ pub(crate) fn plan() -> Plan {
     Plan {
         bridges: vec![br0],
         ports: [R, A, B, C].map(|machine| (machine, "br0")).to_vec(),
+        adopted: true,
         bridge_config: String::new(),
         limits: "fragments_per_second = 1000\nfragment_burst = 1000\nmld_per_second = 20\n\
                  mld_burst = 100\nnd_per_second = 200\nnd_burst = 400\n"
@@ -119,6 +122,12 @@ impl Plan {
     pub(crate) fn group(mut self, group: pb::Group) -> Self {
         self.change.groups.retain(|old| old.id != group.id);
         self.change.groups.push(group);
+        self
+    }
+
+    /// As on a host where the agent is installed while guests run.
+    pub(crate) fn held(mut self) -> Self {
+        self.adopted = false;
         self
     }
 
@@ -174,7 +183,8 @@ impl Plan {
         for Bridge { name, uplinks, .. } in self.bridges.iter().filter(|bridge| bridge.managed) {
             let _ = writeln!(
                 text,
-                "[[bridges]]\nname = \"{name}\"\nuplinks = {uplinks:?}\n{extra}"
+                "[[bridges]]\nname = \"{name}\"\nuplinks = {uplinks:?}\nadopted = {}\n{extra}",
+                self.adopted
             );
             extra = "";
         }

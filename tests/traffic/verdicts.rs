@@ -124,6 +124,7 @@ fn ruleset(wanted: &Wanted) -> Arc<Ruleset> {
             uplinks: Vec::new(),
             routers: Vec::new(),
             dhcpv6_servers: Vec::new(),
+            adopted: false,
         }],
         guest_patterns: vec!["vnet*".parse().unwrap()],
         ..Interfaces::default()

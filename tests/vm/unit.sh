@@ -51,6 +51,7 @@ cat >>/etc/sgagent/sgagent.toml <<'CONFIGURATION'
 [[bridges]]
 name = "br0"
 uplinks = ["uplink0"]
+adopted = true    # its ports are there before what is started here as at a boot
 [[clients]]
 group = "sgagent"
 role = "inspect"

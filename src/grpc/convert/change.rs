@@ -128,7 +128,18 @@ fn change(generation: Option<u64>, dry_run: bool, delta: Delta) -> Change {
         generation,
         dry_run,
         delta,
+        adopt: None,
     }
+}
+
+/// Has a bridge enforced.
+pub(in crate::grpc) fn adopt(f: &mut Faults, request: pb::AdoptBridgeRequest) -> Option<Change> {
+    let pb::AdoptBridgeRequest { bridge, dry_run } = request;
+    let adopt = text::interface_name(f, &Path::top("bridge"), bridge)?;
+    Some(Change {
+        adopt: Some(adopt),
+        ..change(None, dry_run, Delta::default())
+    })
 }
 
 fn some<T>(list: Vec<Option<T>>) -> Vec<T> {

@@ -121,13 +121,14 @@ fn counts(view: &View) -> pb::Counts {
     }
 }
 
-fn bridge(bridge: &BridgeView) -> pb::BridgeStatus {
+pub(in crate::grpc) fn bridge(bridge: &BridgeView) -> pb::BridgeStatus {
     let BridgeView {
         name,
         uplinks,
         bound_ports,
         closed_ports,
         zone,
+        held,
     } = bridge;
     pb::BridgeStatus {
         name: name.to_string(),
@@ -135,6 +136,7 @@ fn bridge(bridge: &BridgeView) -> pb::BridgeStatus {
         bound_ports: *bound_ports,
         closed_ports: closed_ports.iter().map(ToString::to_string).collect(),
         conntrack_zone: (*zone).into(),
+        held: *held,
     }
 }
 

@@ -37,6 +37,7 @@ fn host(master: Option<u32>) -> Interfaces {
             uplinks: Vec::new(),
             routers: Vec::new(),
             dhcpv6_servers: Vec::new(),
+            adopted: false,
         }],
         ..Interfaces::default()
     }

@@ -131,7 +131,11 @@ fn bridges(list: &[pb::BridgeStatus], colour: bool) -> String {
             bridge.uplinks.join(" ").into(),
             bridge.bound_ports.to_string().into(),
             Cell::new(&some_of(&bridge.closed_ports), Tone::Warn),
-            bridge.conntrack_zone.to_string().into(),
+            if bridge.held {
+                Cell::new("not enforced yet", Tone::Bad)
+            } else {
+                bridge.conntrack_zone.to_string().into()
+            },
         ]);
     }
     table.render(colour)

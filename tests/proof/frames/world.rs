@@ -73,6 +73,7 @@ impl World {
             uplinks: vec![R.port.parse().unwrap()],
             routers: self.routers.clone(),
             dhcpv6_servers: self.dhcpv6_servers.clone(),
+            adopted: false,
         };
         let interfaces = Interfaces {
             links: links.into_iter().map(|link| (link.index, link)).collect(),
