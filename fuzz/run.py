@@ -28,7 +28,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 TARGET = ROOT / os.environ.get('CARGO_TARGET_DIR', 'target')
 CARGO = ['cargo', '+nightly', 'fuzz']
-# Of one input: seconds, and MiB of memory with what the sanitizer takes.
+# Nothing of ours is `unsafe`: a sanitizer of memory would look at the standard library and a few
+# crates. What panics, overflows, takes too long or too much is found without.
+PLAIN = ['--sanitizer', 'none']
+# Of one input: seconds, and MiB of memory.
 LIMITS = ['-timeout=10', '-rss_limit_mb=2048']
 # Octets of an input where libFuzzer's 4,096 do not do.
 LONGER = {'interfaces': 16384, 'transactions': 16384, 'listings': 16384, 'raw_requests': 8192}
@@ -77,7 +80,7 @@ def options(target):
 def fuzz(target, seconds):
     """One target's line of the table, and what to do about its finding."""
     kept = found_before(target)
-    command = [*CARGO, 'run', target, str(kept), str(seeds(target)), '--',
+    command = [*CARGO, 'run', *PLAIN, target, str(kept), str(seeds(target)), '--',
                f'-max_total_time={seconds}', '-print_final_stats=1', *options(target)]
     line = {'target': target, 'seconds': 0, 'executions': 0, 'edges': 0, 'corpus': 0, 'findings': 0}
     say(f'{target}: {seconds} s')
@@ -106,8 +109,8 @@ def fuzz(target, seconds):
     if written:
         file = os.path.relpath(written, ROOT)
         text += (f'\n{target} found something. Once more:\n'
-                 f'    {" ".join(CARGO)} run {target} {file}\n'
-                 f'and with fewer octets:\n    {" ".join(CARGO)} tmin {target} {file}')
+                 f'    {" ".join([*CARGO, "run", *PLAIN])} {target} {file}\n'
+                 f'and with fewer octets:\n    {" ".join([*CARGO, "tmin", *PLAIN])} {target} {file}')
     return line, text
 
 
@@ -137,7 +140,7 @@ def minimise(target):
         for source in (seeds(target), found_before(target)):
             for file in source.iterdir():
                 shutil.copy(file, union)
-        subprocess.run([*CARGO, 'cmin', target, folder, '--', *options(target)],
+        subprocess.run([*CARGO, 'cmin', *PLAIN, target, folder, '--', *options(target)],
                        cwd=ROOT, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for file in seeds(target).iterdir():
             file.unlink()
@@ -164,8 +167,7 @@ def main():
     if not wanted:
         sys.exit(f'no target is called like {arguments.only}')
     say('building')
-    subprocess.run([*CARGO, 'build'], cwd=ROOT, check=True,
-                   stdout=sys.stderr)
+    subprocess.run([*CARGO, 'build', *PLAIN], cwd=ROOT, check=True, stdout=sys.stderr)
     if arguments.minimise:
         for target in wanted:
             minimise(target)
