@@ -29,6 +29,9 @@ const BEHIND: usize = 4_096;
 /// often.
 const COUNTS: Duration = Duration::from_secs(1);
 
+/// How long who begins to watch waits for the counters, from which on drops are counted.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A packet that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedPacket {
@@ -194,6 +197,7 @@ impl<R: Reader> Task<R> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counting = Counting::default();
         counting.begin(&self.commands);
+        let patience = Instant::now() + PATIENCE;
         let mut more = false;
         loop {
             tokio::select! {
@@ -219,7 +223,9 @@ impl<R: Reader> Task<R> {
                         more = !counting.is_under_way();
                     }
                     // The agent may have no time to count: a change may hang.
-                    self.follows();
+                    if Instant::now() >= patience {
+                        self.follows();
+                    }
                 }
             }
         }
