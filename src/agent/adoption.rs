@@ -14,7 +14,7 @@ use super::actor::Agent;
 use crate::{
     dataplane::Dataplane,
     link::Host,
-    model::{BridgeConfig, IfName, IfPattern, Interfaces, LinkKind},
+    model::{BridgeConfig, IfName, IfPattern, Interfaces, Link, LinkKind},
     store::{Saved, Store},
 };
 
@@ -25,28 +25,27 @@ pub(super) struct Adoption {
 }
 
 impl Adoption {
-    /// What has to wait, of what is not known to have been enforced before: entries with a
-    /// bridge of which ports would be closed.
+    /// What has to wait: entries with a bridge of which ports would be closed, and with none that
+    /// was enforced before, under whatever entry.
     pub(super) fn decide(interfaces: &Interfaces, saved: &Saved) -> Self {
-        let before = saved.adopted.as_ref();
-        let known = |config: &&BridgeConfig| {
-            config.adopted || before.is_some_and(|before| before.contains(&config.name))
-        };
-        let (known, new): (Vec<_>, Vec<_>) = interfaces.bridges.iter().partition(known);
-        let enforced = |bridge: &IfName| known.iter().any(|config| config.name.matches(bridge));
-        let closes = |config: &&&BridgeConfig| {
+        let entries = &interfaces.bridges;
+        let at_once = entries.iter().filter(|config| config.adopted);
+        let before = saved.adopted.iter().flatten();
+        let patterns: Vec<_> = before.chain(at_once.map(|config| &config.name)).collect();
+        let enforced = |bridge: &Link| patterns.iter().any(|one| one.matches(&bridge.name));
+        let waits = |config: &&BridgeConfig| {
             let links = interfaces.links.values();
-            let mut bridges = links.filter(|link| {
-                link.kind == LinkKind::Bridge
-                    && interfaces.config_of(&link.name) == Some(config)
-                    && !enforced(&link.name)
-            });
-            bridges.any(|bridge| {
+            let bridges: Vec<_> = links
+                .filter(|link| link.kind == LinkKind::Bridge)
+                .filter(|link| interfaces.config_of(&link.name) == Some(config))
+                .collect();
+            let closes = |bridge: &&Link| {
                 let mut ports = interfaces.ports_of(bridge.index);
                 ports.any(|port| !interfaces.is_uplink(port, config))
-            })
+            };
+            bridges.iter().any(closes) && !bridges.iter().any(|bridge| enforced(bridge))
         };
-        let held = new.iter().filter(closes);
+        let held = entries.iter().filter(waits);
         Self {
             held: held.map(|config| config.name.clone()).collect(),
         }
@@ -129,7 +128,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::Link;
 
     /// The configuration names br-ex and br-*; there are br-ex with a guest, and br-in with none.
     fn host() -> Interfaces {
@@ -183,9 +181,13 @@ mod tests {
         assert_eq!(held(&host, None), [""; 0]);
     }
 
-    /// It was enforced as one of br-*, and a line of its own opens nothing.
+    /// What the configuration calls it now opens nothing.
     #[test]
-    fn a_bridge_that_was_enforced_by_another_entry_is_enforced() {
+    fn a_bridge_that_was_enforced_under_another_entry_is_enforced() {
         assert_eq!(held(&host(), Some(&["br-*"])), [""; 0]);
+        let mut host = host();
+        host.bridges.remove(0);
+        assert_eq!(held(&host, Some(&["br-ex"])), [""; 0]);
+        assert_eq!(held(&host, Some(&["br0"])), ["br-*"]);
     }
 }

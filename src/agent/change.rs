@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::{
-    Applied, ApplyError, BridgeView, Change, EventKind, View,
+    Applied, ApplyError, BridgeView, Change, EventKind,
     actor::Agent,
     adoption::Adoption,
     handle::{Command, Reply},
@@ -21,7 +21,7 @@ use crate::{
     dataplane::{Dataplane, DataplaneError},
     failpoint::reach,
     link::Host,
-    model::{Delta, Desired, Fault, FaultKind, GroupId, IfName, Limits, Located, NicId, Summary},
+    model::{Delta, Desired, Fault, FaultKind, GroupId, Limits, Located, NicId, Summary},
     policy::{Compiled, Numbering, compile},
     store::{Saved, Store, StoreError},
 };
@@ -196,12 +196,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut draft = self.draft();
         self.adopt(&mut draft, &change)?;
         let summary = draft.add(&change, &self.limits)?;
-        let managed = self.managed();
-        let since = |view: &View| {
-            let mut bridges = view.bridges();
-            bridges.retain(|bridge| !bridge.held && !managed.contains(&bridge.name));
-            bridges
-        };
+        let before = Arc::clone(&self.view.borrow());
         if change.dry_run {
             let mut numbering = self.numbering.clone();
             let compiled = Arc::new(self.compile(&draft, &mut numbering));
@@ -212,7 +207,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
                 summary,
                 plan,
                 flows_cut: 0,
-                adopted: since(&view),
+                adopted: view.adopted_since(&before),
                 view,
             });
         }
@@ -221,7 +216,7 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         }
         let flows_cut = self.make(draft, change.generation).await?;
         let view = self.publish();
-        let adopted = since(&view);
+        let adopted = view.adopted_since(&before);
         for BridgeView {
             name, closed_ports, ..
         } in &adopted
@@ -257,11 +252,6 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
             draft.host = Arc::new(Located::from(draft.adoption.of(&interfaces)));
         }
         Ok(())
-    }
-
-    fn managed(&self) -> BTreeSet<IfName> {
-        let managed = self.compiled.host.managed_bridges().into_iter();
-        managed.map(|(bridge, _)| bridge.name.clone()).collect()
     }
 
     fn compile(&self, draft: &Draft, numbering: &mut Numbering) -> Compiled {

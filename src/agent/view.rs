@@ -142,6 +142,17 @@ impl View {
         all
     }
 
+    /// The bridges that are managed and were held back before.
+    pub(super) fn adopted_since(&self, before: &Self) -> Vec<BridgeView> {
+        let before = before.interfaces();
+        if before.held.is_empty() {
+            return Vec::new();
+        }
+        let mut bridges = self.bridges();
+        bridges.retain(|now| !now.held && before.held_config_of(&now.name).is_some());
+        bridges
+    }
+
     /// The managed bridges and those that are held back, by name.
     pub fn bridges(&self) -> Vec<BridgeView> {
         status::bridges(&self.compiled)
