@@ -54,12 +54,19 @@ test-package: ## Install, upgrade and remove the packages on a Debian made by de
 	tests/setup.sh --package-tests
 	ONLY='$(ONLY)' tests/package/run.sh
 
-# The packages are built where they are older than what they are made from.
+# The package is built where it is older than what it is made from; or made of PROGRAMS=DIRECTORY.
 .PHONY: test-host
 test-host: ## Take the Debian package through the life of a host, an emulated machine that is rebooted (root)
 	tests/setup.sh --package-tests
 	tests/setup.sh --vm
-	tests/host/run.sh
+	PROGRAMS='$(PROGRAMS)' tests/host/run.sh
+
+# In namespaces: this machine's libvirt is neither read nor asked.
+.PHONY: test-libvirt
+test-libvirt: ## Start guests of a real libvirt, with its hook and without (root)
+	tests/setup.sh --libvirt
+	cargo build $(BINS)
+	tests/run.sh tests/libvirt/run.sh $(BUILD)
 
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
 .PHONY: mutants

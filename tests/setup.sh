@@ -10,6 +10,7 @@
 #     tests/setup.sh --package    only what `make deb` and `make rpm` use
 #     tests/setup.sh --package-tests
 #                                 what the tests of the packages use, too (Debian and Ubuntu, root)
+#     tests/setup.sh --libvirt    what the test with guests of libvirt uses, too (root)
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -51,13 +52,14 @@ fi
 
 # ---- what is needed
 
-vm='' fuzz='' demo='' package='' package_tests=''
+vm='' fuzz='' demo='' package='' package_tests='' libvirt=''
 [[ ${1-} != --vm ]] || vm=yes
 [[ ${1-} != --fuzz ]] || fuzz=yes
 [[ ${1-} != --demo ]] || demo=yes
 [[ ${1-} != --package ]] || package=yes
 [[ ${1-} != --package-tests ]] || package_tests=yes
-readonly vm fuzz demo package package_tests
+[[ ${1-} != --libvirt ]] || libvirt=yes
+readonly vm fuzz demo package package_tests libvirt
 
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
@@ -92,6 +94,13 @@ systemctl           systemd          -
 useradd             passwd           -
 '
 
+# Guests of libvirt, which boot from the network.
+readonly libvirt_programs='
+libvirtd            libvirt-daemon-system   libvirt-daemon
+virsh               libvirt-clients         libvirt-client
+qemu-system-x86_64  qemu-system-x86         qemu-kvm
+'
+
 # libFuzzer is C++, which libfuzzer-sys compiles.
 readonly fuzz_programs='
 g++         g++                 gcc-c++
@@ -123,6 +132,7 @@ lacking() {
     local program apt dnf needed=$programs${vm:+$vm_programs}
     [[ -n $demo ]] || needed+=$test_programs
     [[ -z $package_tests ]] || needed+=$package_programs$package_test_programs
+    [[ -z $libvirt ]] || needed+=$libvirt_programs
     [[ -z $fuzz ]] || needed=$fuzz_programs
     [[ -z $package ]] || needed=$package_programs
     while read -r program apt dnf; do
@@ -146,7 +156,7 @@ fi
 # ---- root: packages of the system
 
 # The servers come with units that start at once and at boot. Nobody asked for that here.
-readonly units=(radvd kea-dhcp6-server isc-kea-dhcp6-server prometheus)
+readonly units=(radvd kea-dhcp6-server isc-kea-dhcp6-server prometheus libvirtd virtlogd)
 readonly policy=/usr/sbin/policy-rc.d
 
 install_apt() {

@@ -16,7 +16,7 @@ package=${SGAGENT_VM_KERNEL:-linux-image-amd64}
 readonly out=$target/package kernel=$target/kernels/${package//\//-} python=$target/package/python venv=$PWD/target/test-venv
 
 [[ -d $kernel/lib/modules ]] || tests/vm/run --fetch "$package" "$kernel"
-tests/package/prepare.sh "$out" --kept
+tests/package/prepare.sh "$out" --kept deb
 
 # What a management server has: gRPC for the Python of that Debian, whatever is this machine's, and
 # stubs generated from the definition.

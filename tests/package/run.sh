@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 out=${CARGO_TARGET_DIR:-target}/package
 [[ $out == /* ]] || out=$PWD/$out
-tests/package/prepare.sh "$out"
+tests/package/prepare.sh "$out" deb rpm
 first=$(cd "$out" && sha256sum ./*.deb ./*.rpm)
 
 failed=0
