@@ -276,13 +276,9 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
     for name in bridges.keys().chain(std::iter::once(&first)) {
         if !managed.iter().any(|bridge| bridge.name.matches(name)) {
             let name = name.as_str().parse()?;
-            let (uplinks, routers, dhcpv6_servers) = (Vec::new(), Vec::new(), Vec::new());
             managed.push(BridgeConfig {
-                name,
-                uplinks,
-                routers,
-                dhcpv6_servers,
                 adopted: true,
+                ..BridgeConfig::new(name)
             });
         }
     }

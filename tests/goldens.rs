@@ -61,11 +61,8 @@ fn host() -> Arc<Located> {
     let host = Interfaces {
         links,
         bridges: vec![BridgeConfig {
-            name: "br0".parse().unwrap(),
-            uplinks: Vec::new(),
             routers: vec!["fe80::1".parse().unwrap()],
-            dhcpv6_servers: Vec::new(),
-            adopted: false,
+            ..BridgeConfig::new("br0".parse().unwrap())
         }],
         guest_patterns: vec!["vnet*".parse().unwrap(), "tap*".parse().unwrap()],
         ..Interfaces::default()

@@ -61,11 +61,8 @@ fn host() -> Arc<Located> {
     let host = Interfaces {
         links,
         bridges: vec![BridgeConfig {
-            name: "br0".parse().unwrap(),
             uplinks: vec!["eth*".parse().unwrap()],
-            routers: Vec::new(),
-            dhcpv6_servers: Vec::new(),
-            adopted: false,
+            ..BridgeConfig::new("br0".parse().unwrap())
         }],
         guest_patterns: vec!["vnet*".parse().unwrap()],
         ..Interfaces::default()

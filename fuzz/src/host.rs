@@ -16,7 +16,6 @@ const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The configuration, without interfaces.
 pub fn configured(source: &mut Source<'_>) -> Interfaces {
     let bridge = |source: &mut Source<'_>, name: &str, uplinks: &[&str]| BridgeConfig {
-        name: name.parse().expect("a pattern"),
         uplinks: uplinks
             .iter()
             .map(|name| name.parse().expect("a pattern"))
@@ -31,7 +30,7 @@ pub fn configured(source: &mut Source<'_>) -> Interfaces {
             1 => vec![ROUTER],
             _ => vec![ROUTER, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x547)],
         },
-        adopted: false,
+        ..BridgeConfig::new(name.parse().expect("a pattern"))
     };
     let mut patterns = vec!["vnet*", "tap*", "vif*"];
     if source.seldom(32) {

@@ -143,13 +143,7 @@ mod tests {
             };
             (index, link)
         };
-        let entry = |name: &str| BridgeConfig {
-            name: name.parse().unwrap(),
-            uplinks: Vec::new(),
-            routers: Vec::new(),
-            dhcpv6_servers: Vec::new(),
-            adopted: false,
-        };
+        let entry = |name: &str| BridgeConfig::new(name.parse().unwrap());
         Interfaces {
             links: BTreeMap::from([
                 link(1, "br-ex", LinkKind::Bridge, None),

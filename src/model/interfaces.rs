@@ -108,6 +108,19 @@ pub struct BridgeConfig {
     pub adopted: bool,
 }
 
+impl BridgeConfig {
+    /// The bridges of this name, of which nothing else is said.
+    pub fn new(name: IfPattern) -> Self {
+        Self {
+            name,
+            uplinks: Vec::new(),
+            routers: Vec::new(),
+            dhcpv6_servers: Vec::new(),
+            adopted: false,
+        }
+    }
+}
+
 /// The interfaces of the host at one moment, and what the configuration says of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interfaces {

@@ -42,11 +42,9 @@ fn host(text: &str) -> Interfaces {
         links.insert(index, link);
     }
     let managed = |name: &str| BridgeConfig {
-        name: name.parse().unwrap(),
         uplinks: vec!["eth*".parse().unwrap()],
         routers: vec!["fe80::1".parse().unwrap()],
-        dhcpv6_servers: Vec::new(),
-        adopted: false,
+        ..BridgeConfig::new(name.parse().unwrap())
     };
     Interfaces {
         links,

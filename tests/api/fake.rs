@@ -385,11 +385,8 @@ pub(crate) fn interfaces(ports: &[&str]) -> Arc<Interfaces> {
         links.insert(index, link(index, name, LinkKind::Other, Some(1)));
     }
     let bridge = BridgeConfig {
-        name: "br0".parse().unwrap(),
-        uplinks: Vec::new(),
-        routers: Vec::new(),
-        dhcpv6_servers: Vec::new(),
         adopted: true,
+        ..BridgeConfig::new("br0".parse().unwrap())
     };
     Arc::new(Interfaces {
         links,

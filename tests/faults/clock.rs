@@ -1,9 +1,10 @@
 //! Clocks that jump.
 //!
 //! The wall clock is the whole machine's and is not set here. That nothing depends on it is read
-//! from the source: it is asked in one place, for what is told of drifts, NICs, events and drops. The clocks that timers
-//! go by are jumped as far as they can be: they begin elsewhere at each start (a time namespace),
-//! and they jump forward while the agent is held, as they do for a machine that was suspended.
+//! from the source: it is asked in one place, for what is told of drifts, NICs, events and drops.
+//! The clocks that timers go by are jumped as far as they can be: they begin elsewhere at each
+//! start (a time namespace), and they jump forward while the agent is held, as they do for a machine
+//! that was suspended.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -34,12 +34,6 @@ spoof() { ! ip netns exec guest1 ping -6 -c 3 -i 0.2 -W 1 -I $spoofed $two >/dev
 server() { PYTHONPATH=$packages/python python3 tests/host/server.py "$keys" "$@" 2>&1; }
 # The same of sgctl.
 sgctl_as() { sgctl --address '[::1]:8474' --cacert $keys/ca.pem --cert "$keys/$1.pem" --key "$keys/$1.key" "${@:2}" 2>&1; }
-# Whether a command prints a text, whatever becomes of it.
-says() { # TEXT COMMAND..
-    local said
-    said=$("${@:2}" 2>&1) || true
-    [[ $said == *"$1"* ]] || { printf '    no "%s" in: %s\n' "$1" "$said"; false; }
-}
 works() {
     local said
     said=$("$@" 2>&1) || { printf '    %s: %s\n' "$*" "$said"; false; }

@@ -18,19 +18,28 @@ finish() {
     echo "$passed passed, $failed failed"
     ((failed == 0))
 }
-# Until a command succeeds, for ten seconds.
-soon() {
-    for _ in {1..50}; do
+# within SECONDS COMMAND..: until it succeeds.
+within() {
+    local until=$((SECONDS + $1))
+    shift
+    while ((SECONDS < until)); do
         ! "$@" >/dev/null 2>&1 || return 0
         sleep 0.2
     done
     "$@"
 }
+soon() { within 10 "$@"; }
 not() { ! "$@"; }
 is() { [[ $("${@:2}") == "$1" ]] || { echo "    wanted: $1"; echo "    got: $("${@:2}")"; false; }; }
 # Whether a text has another in it.
 has() { [[ $1 == *"$2"* ]] || { echo "    no '$2' in: $1"; false; }; }
 lacks() { [[ $1 != *"$2"* ]] || { echo "    there is '$2'"; false; }; }
+# Whether a command prints a text, whatever becomes of it.
+says() { # TEXT COMMAND..
+    local said
+    said=$("${@:2}" 2>&1) || true
+    [[ $said == *"$1"* ]] || { printf '    no "%s" in: %s\n' "$1" "$said"; false; }
+}
 exits() { # CODE COMMAND..
     local code=0 errors
     errors=$(mktemp)

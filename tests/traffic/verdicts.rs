@@ -119,13 +119,7 @@ fn ruleset(wanted: &Wanted) -> Arc<Ruleset> {
             .into_iter()
             .map(|link| (link.index, link))
             .collect::<BTreeMap<_, _>>(),
-        bridges: vec![BridgeConfig {
-            name: "br0".parse().unwrap(),
-            uplinks: Vec::new(),
-            routers: Vec::new(),
-            dhcpv6_servers: Vec::new(),
-            adopted: false,
-        }],
+        bridges: vec![BridgeConfig::new("br0".parse().unwrap())],
         guest_patterns: vec!["vnet*".parse().unwrap()],
         ..Interfaces::default()
     };

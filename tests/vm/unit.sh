@@ -9,32 +9,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # It installs, and makes users: nowhere but where all of that is thrown away.
 [[ -f /run/vm/job ]] || { echo "$0: this is not the emulated machine" >&2; exit 1; }
 
-passed=0 failed=0
-check() {
-    local claim=$1
-    shift
-    if "$@"; then
-        echo "test $claim ... ok"
-        passed=$((passed + 1))
-    else
-        echo "test $claim ... FAILED"
-        failed=$((failed + 1))
-    fi
-}
-# Until a command succeeds, for half a minute.
-soon() {
-    for _ in {1..60}; do
-        ! "$@" >/dev/null 2>&1 || return 0
-        sleep 0.5
-    done
-    "$@"
-}
-# Whether a command prints a text, whatever becomes of it.
-says() { # TEXT COMMAND..
-    local output
-    output=$("${@:2}" 2>&1) || true
-    [[ $output == *"$1"* ]]
-}
+# shellcheck source=tests/package/lib.sh
+. tests/package/lib.sh
+# This machine is slow.
+soon() { within 30 "$@"; }
 status_has() { grep -qE "$1" "/proc/$(systemctl show -P MainPID sgagent)/status"; }
 # As libvirt calls it (qemuProcessStartHook), for a guest with this interface.
 hook() { # OPERATION MAC
@@ -42,7 +20,6 @@ hook() { # OPERATION MAC
         SGAGENT_WAIT=1 /etc/libvirt/hooks/qemu.d/sgagent www "$1" begin -
 }
 scrape() { python3 -c 'from urllib.request import urlopen; print(urlopen("http://[::1]:9874/metrics").read().decode())'; }
-is() { [[ $("${@:2}") == "$1" ]]; }
 
 modprobe -a tun bridge
 install -m 755 "$1"/{sgagent,sgctl} /usr/bin
@@ -141,8 +118,6 @@ as_after_a_boot
 : >/var/lib/sgagent/state.redb
 check a_boot_with_a_damaged_state_has_failed says failed systemctl start sgagent-boot
 check and_has_closed_all_the_same rules_are_there
-check with_nobodys_port eval '! says vnet0 nft list map bridge sgagent nic_mark'
+check with_nobodys_port lacks "$(nft list map bridge sgagent nic_mark)" vnet0
 check and_says_so soon says "guests' ports are closed" journalctl -u sgagent-boot --no-pager
-
-echo "$passed passed, $failed failed"
-((failed == 0))
+finish

@@ -32,13 +32,7 @@ fn host(master: Option<u32>) -> Interfaces {
             link(3, "vnet0", LinkKind::Other, master),
             link(4, "br1", LinkKind::Bridge, None),
         ]),
-        bridges: vec![BridgeConfig {
-            name: "br0".parse().unwrap(),
-            uplinks: Vec::new(),
-            routers: Vec::new(),
-            dhcpv6_servers: Vec::new(),
-            adopted: false,
-        }],
+        bridges: vec![BridgeConfig::new("br0".parse().unwrap())],
         ..Interfaces::default()
     }
 }

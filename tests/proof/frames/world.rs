@@ -69,11 +69,10 @@ impl World {
             links.push(link(index, machine.port, tap, Some(1), LinkKind::Other));
         }
         let config = BridgeConfig {
-            name: "br0".parse().unwrap(),
             uplinks: vec![R.port.parse().unwrap()],
             routers: self.routers.clone(),
             dhcpv6_servers: self.dhcpv6_servers.clone(),
-            adopted: false,
+            ..BridgeConfig::new("br0".parse().unwrap())
         };
         let interfaces = Interfaces {
             links: links.into_iter().map(|link| (link.index, link)).collect(),
