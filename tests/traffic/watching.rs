@@ -8,6 +8,7 @@ use sgagent::pb::watch_drops_response::News as Drops;
 use sgagent::pb::watch_events_response::News as Events;
 use tonic::Code;
 
+use super::counters::drops;
 use crate::support::agent::Followed;
 use crate::support::net::{Net, slowness};
 use crate::support::packet::Wire as _;
@@ -144,8 +145,8 @@ fn every_place_where_packets_are_dropped_shows_them() {
 #[test]
 fn flooding_guest_hides_nobody_and_the_counts_are_exact() {
     const FLOOD: u64 = 2_000;
-    // Fewer than wait for a processor at most: what is too many is lost before any rule
-    // (net.core.netdev_max_backlog).
+    // Fewer than wait for a processor at most (net.core.netdev_max_backlog). Where other tests
+    // flood beside this one, some are lost before any rule all the same.
     const AT_ONCE: u64 = 500;
     let mut net = standard().start();
     let news = watch(&net, None, &["spoofed-source"]);
@@ -157,15 +158,19 @@ fn flooding_guest_hides_nobody_and_the_counts_are_exact() {
         }
     }
     net.dropped(&B.to(STRANGER).src(A.ip).udp(1, 2));
-    let (mut samples, mut counted): (BTreeMap<String, u64>, BTreeMap<String, u64>) =
-        Default::default();
+    let wanted = BTreeMap::from([A, B].map(|machine| {
+        let (of_nic, _) = drops(&net, machine);
+        (machine.port.to_owned(), of_nic["spoofed-source"])
+    }));
+    assert!(wanted[A.port] > FLOOD / 2, "{wanted:?}");
+    assert_eq!(wanted[B.port], 1);
+    let (mut samples, mut counted) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
     let deadline = Instant::now() + SOON * slowness();
-    while counted.get(A.port) < Some(&FLOOD)
-        || !counted.contains_key(B.port)
-        || !samples.contains_key(B.port)
-    {
-        assert!(Instant::now() < deadline, "{counted:?}");
-        match next(&news).news.unwrap() {
+    while counted != wanted || !samples.contains_key(B.port) {
+        let missing = || format!("of {wanted:?} there are {counted:?}; shown: {samples:?}");
+        let left = deadline.saturating_duration_since(Instant::now());
+        let told = news.within(left).unwrap_or_else(|| panic!("{}", missing()));
+        match told.unwrap().news.unwrap() {
             Drops::Packet(packet) => *samples.entry(packet.nic_id).or_default() += 1,
             Drops::Counts(counts) => {
                 for pb::NicDrops { nic_id, drops } in counts.nics {
@@ -179,8 +184,7 @@ fn flooding_guest_hides_nobody_and_the_counts_are_exact() {
             Drops::Missed(missed) => panic!("{missed:?} were left out"),
         }
     }
-    assert_eq!(counted[A.port], FLOOD);
-    assert_eq!((counted[B.port], samples[B.port]), (1, 1));
+    assert_eq!(samples[B.port], 1);
     // Ten at once and five a second.
     let most = 10 + 5 * (1 + (SOON * slowness()).as_secs());
     assert!((10..=most).contains(&samples[A.port]), "{samples:?}");
