@@ -1,8 +1,10 @@
 # Each target does its own set-up (tests/setup.sh) and needs no root. `make help` lists them.
 
-# dev or release: which build the demo uses. The tests' own build is dev's.
+# Which build the tests and the demo use. `vm` is that of the emulated machines and of the proof: who
+# runs those as well builds everything once with it.
 PROFILE ?= dev
-BUILD := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter release,$(PROFILE)),release,debug)
+BUILD := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+TEST := cargo test --profile $(PROFILE)
 
 # The programs, built with what the tests need of other crates: a build without any test would compile
 # half of these once more.
@@ -21,8 +23,8 @@ demo: ## Show the main job on real input: guests, router, attacks (under a minut
 # What needs the network of the machine, crates, is done before the tests get one of their own.
 .PHONY: test
 test: setup ## Run every test, those against the kernel included
-	cargo test --no-run
-	tests/run.sh cargo test --offline --no-fail-fast
+	$(TEST) --no-run
+	tests/run.sh $(TEST) --offline --no-fail-fast
 
 # Where connection tracking of the bridge is what is to be tested and this kernel has none. What
 # differs by placement is in tests/traffic/placement.rs. PLACEMENT=br_netfilter runs the other.
@@ -65,7 +67,7 @@ test-host: ## Take the Debian package through the life of a host, an emulated ma
 .PHONY: test-libvirt
 test-libvirt: ## Start guests of a real libvirt, with its hook and without (root)
 	tests/setup.sh --libvirt
-	cargo build $(BINS)
+	cargo build $(BINS) --profile $(PROFILE)
 	tests/run.sh tests/libvirt/run.sh $(BUILD)
 
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
@@ -80,9 +82,9 @@ KILLS ?= 20
 APPLIES ?= 50
 .PHONY: faults
 faults: setup ## Kill, starve and confuse the agent while packets flow (2 minutes once built; KILLS=20 APPLIES=50)
-	cargo test --no-run --features failpoints --test faults
+	$(TEST) --no-run --features failpoints --test faults
 	SGAGENT_FAULTS_KILLS=$(KILLS) SGAGENT_FAULTS_APPLIES=$(APPLIES) \
-		tests/run.sh cargo test --offline --features failpoints --test faults -- --nocapture
+		tests/run.sh $(TEST) --offline --features failpoints --test faults -- --nocapture
 
 .PHONY: proof
 proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one table (hours; ONLY=rows)

@@ -113,7 +113,8 @@ def here(proof, much):
             proof.step(f'{name} tests', [*test, 'traffic', '--test', 'link'], RESULT, SGAGENT_TEST_BRIDGE=kind)
     proof.step('flows', [*test, 'proof', '--', 'cut_what', '--nocapture'], CUT, SGAGENT_PROOF_CUTS=much['cuts'])
     proof.step('judges', [*test, 'traffic', '--', 'judges'], RESULT)
-    proof.step('faults', ['make', 'faults', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'], FAULTS)
+    proof.step('faults', ['make', 'faults', 'PROFILE=vm', f'KILLS={much["kills"]}', f'APPLIES={much["applies"]}'],
+               FAULTS)
     proof.step('fuzzing', ['make', 'fuzz', f'SECONDS={much["fuzz"]}', 'FUZZ=--json'], FUZZ)
 
 
