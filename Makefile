@@ -71,6 +71,13 @@ test-libvirt: ## Start guests of a real libvirt, with its hook and without (root
 	tests/run.sh tests/libvirt/run.sh $(BUILD)
 
 # ONLY is a pattern of chains: `make mutants ONLY='guest_n[as]'`.
+# The daemons of Xen's store, its own and XenServer's, run without Xen.
+.PHONY: test-xen
+test-xen: ## Bind guests of Xen by what a real store says of them (Debian, Ubuntu)
+	tests/setup.sh --xen
+	cargo build $(BINS) --profile $(PROFILE)
+	tests/run.sh tests/xen/run.sh $(BUILD)
+
 .PHONY: mutants
 mutants: setup ## Take out one rule of the skeleton at a time and say which test notices (about an hour)
 	cargo test --no-run --test traffic

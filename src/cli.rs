@@ -87,6 +87,9 @@ pub struct Options {
     /// guest's. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     guest_interface: Vec<IfPattern>,
+    /// The socket of Xen's store; `auto`, where a host of Xen has it, or `none`.
+    #[arg(long, value_name = "PATH")]
+    xenstore: Option<String>,
     /// A managed bridge: `name=br0[,uplink=eth0][,router=fe80::1][,dhcpv6-server=fe80::1][,adopted=true]`,
     /// each but the name as often as needed. May be repeated.
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = bridge)]
@@ -119,6 +122,7 @@ impl Options {
             log,
             log_format,
             guest_interface,
+            xenstore,
             bridge,
             limit,
         } = self;
@@ -134,6 +138,7 @@ impl Options {
         put(&mut table, "log", log.as_ref())?;
         put(&mut table, "log_format", log_format.as_ref())?;
         put(&mut table, "guest_interfaces", some(guest_interface))?;
+        put(&mut table, "xenstore", xenstore.as_ref())?;
         put(&mut table, "bridges", some(bridge))?;
         let limits: toml::Table = limit
             .iter()
@@ -280,6 +285,7 @@ mod tests {
             "--log=debug",
             "--log-format=json",
             "--guest-interface=g*",
+            "--xenstore=/x/x",
             "--bridge=name=br0,uplink=eth0,router=fe80::1,dhcpv6-server=fe80::2",
             "--limit=nics=7",
         ]);

@@ -73,6 +73,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where Xen's store is asked whose the interfaces of guests are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Xenstore {
+    /// Where a host of Xen has it; nowhere on any other.
+    Auto,
+    /// Nowhere.
+    None,
+    /// At this socket of its daemon.
+    Socket(PathBuf),
+}
+
+impl From<String> for Xenstore {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Auto,
+            "none" => Self::None,
+            _ => Self::Socket(text.into()),
+        }
+    }
+}
+
+impl From<Xenstore> for String {
+    fn from(xenstore: Xenstore) -> Self {
+        match xenstore {
+            Xenstore::Auto => "auto".to_owned(),
+            Xenstore::None => "none".to_owned(),
+            Xenstore::Socket(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
 /// The daemon's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -99,6 +131,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Names of interfaces that look like a guest's.
     pub guest_interfaces: Vec<IfPattern>,
+    /// Xen's store.
+    pub xenstore: Xenstore,
     /// The managed bridges.
     pub bridges: Vec<BridgeConfig>,
     /// How much of everything.
@@ -123,6 +157,7 @@ impl Default for Config {
                 .into_iter()
                 .filter_map(pattern)
                 .collect(),
+            xenstore: Xenstore::Auto,
             bridges: Vec::new(),
             limits: LimitsConfig::default(),
         }

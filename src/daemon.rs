@@ -19,18 +19,18 @@ use tracing::{info, warn};
 
 use crate::{
     agent::{FlowTable, Handle, restore_settings},
-    config::{Config, Placement},
+    config::{Config, Placement, Xenstore},
     dataplane::{
         Dataplane as _,
         nft::{self, Nft},
     },
     failpoint::reach,
     grpc::{self, Listener, ServeOptions, Tls, serve},
-    link::Netlink,
+    link::{self, LinkError, Netlink},
     metrics::{self, Exporter},
     model::{
-        BridgeConfig, Desired, Fault, IfName, InterfaceSelector, Interfaces, Link, LinkKind,
-        Located, Nic, NicState,
+        BridgeConfig, Desired, Domain, Fault, IfName, InterfaceSelector, Interfaces, Link,
+        LinkKind, Located, Nic, NicState, VmUuid, XenFacts, XenGuest, XenNic, XenStore,
     },
     policy::{self, Numbering},
     sgctl,
@@ -124,7 +124,7 @@ pub async fn purge(config: Config) -> Result<()> {
         return Ok(());
     };
     let saved = store.load().await?;
-    let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone()).await?;
+    let host = follow(&config).await?;
     let failed = restore_settings(&host, &saved.settings).await;
     let mut rest = saved.clone();
     rest.settings.retain(|name, _| failed.contains_key(name));
@@ -134,6 +134,17 @@ pub async fn purge(config: Config) -> Result<()> {
         bail!("settings not restored: {}", why.join("; "));
     }
     Ok(())
+}
+
+/// The host, as the configuration says what of it concerns us.
+async fn follow(config: &Config) -> Result<Netlink, LinkError> {
+    let xenstore = match &config.xenstore {
+        Xenstore::Auto => link::xenstore_of_this_host(),
+        Xenstore::None => None,
+        Xenstore::Socket(path) => Some(path.clone()),
+    };
+    let (bridges, guests) = (config.bridges.clone(), config.guest_interfaces.clone());
+    Netlink::start(bridges, guests, xenstore).await
 }
 
 /// How long the agent may go on after the listeners are closed.
@@ -234,6 +245,14 @@ pub fn compile(file: &Path, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// A guest of Xen as a domain, of this number where it has none.
+fn running(guest: XenGuest, number: usize) -> Result<(Domain, Option<VmUuid>)> {
+    Ok(match guest {
+        XenGuest::Domain(domain) => (domain, None),
+        XenGuest::Vm(vm) => (Domain::try_from(u32::try_from(number)?)?, Some(vm)),
+    })
+}
+
 /// Interfaces as the NICs name them: those of a name on the first bridge that the
 /// configuration manages, or on br0.
 fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
@@ -260,11 +279,19 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
         );
         index
     };
+    let mut xen = XenStore::default();
     for (i, nic) in nics.iter().enumerate() {
         for selector in &nic.interfaces {
             let (bridge, name) = match selector {
                 InterfaceSelector::Name(name) => (&first, name.clone()),
                 InterfaceSelector::MacOnBridge(bridge) => (bridge, format!("vnet{i}").parse()?),
+                InterfaceSelector::Xen { guest, device } => {
+                    let (domain, vm) = running(*guest, i + 1)?;
+                    let (device, mac) = (*device, nic.mac);
+                    let facts = XenFacts { mac, vm };
+                    xen.nics.insert(XenNic { domain, device }, facts);
+                    (&first, format!("vif{domain}.{device}").parse()?)
+                }
             };
             let master = *bridges
                 .entry(bridge.clone())
@@ -285,6 +312,7 @@ fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
     Ok(Interfaces {
         links,
         bridges: managed,
+        xen: xen.into(),
         guest_patterns: config.guest_interfaces.clone(),
         ..Interfaces::default()
     })

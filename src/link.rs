@@ -22,11 +22,13 @@ mod setting;
 mod state;
 mod traffic;
 mod watch;
+mod xen;
+mod xenstore;
 
-use std::{collections::BTreeMap, fmt, future::Future, io, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, io, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, channel};
 
 use crate::model::{BridgeConfig, IfName, IfPattern, Interfaces, LinkState, Traffic};
 
@@ -150,6 +152,16 @@ pub enum LinkError {
     },
 }
 
+/// The socket of Xen's store, where this is a host of Xen: its first domain.
+pub fn xenstore_of_this_host() -> Option<PathBuf> {
+    let capabilities = std::fs::read_to_string("/proc/xen/capabilities").ok()?;
+    let sockets = ["/run/xenstored/socket", "/var/run/xenstored/socket"].map(PathBuf::from);
+    let found = sockets.iter().find(|socket| socket.exists());
+    let [usual, _] = &sockets;
+    let is_first = capabilities.contains("control_d");
+    is_first.then(|| found.unwrap_or(usual).clone())
+}
+
 /// The host over rtnetlink, in the network namespace of the thread that started it.
 #[derive(Debug)]
 pub struct Netlink {
@@ -157,12 +169,15 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// Reads the interfaces and follows them until nobody holds this or a receiver of it.
+    /// Reads the interfaces and follows them until nobody holds this or a receiver of it; so with
+    /// Xen's store, where there is its daemon's socket.
     pub async fn start(
         bridges: Vec<BridgeConfig>,
         guest_patterns: Vec<IfPattern>,
+        xenstore: Option<PathBuf>,
     ) -> Result<Self, LinkError> {
-        Self::start_with_buffer(bridges, guest_patterns, watch::RECEIVE_BUFFER).await
+        let octets = watch::RECEIVE_BUFFER;
+        Self::start_with_buffer(bridges, guest_patterns, xenstore, octets).await
     }
 
     /// [`start`](Self::start), with a receive buffer of so many octets: a test makes events
@@ -171,6 +186,7 @@ impl Netlink {
     pub async fn start_with_buffer(
         bridges: Vec<BridgeConfig>,
         guest_patterns: Vec<IfPattern>,
+        xenstore: Option<PathBuf>,
         octets: i32,
     ) -> Result<Self, LinkError> {
         let host = Interfaces {
@@ -178,7 +194,12 @@ impl Netlink {
             guest_patterns,
             ..Interfaces::default()
         };
-        let interfaces = watch::start(host, octets)
+        let xen = match xenstore {
+            Some(socket) => xen::start(socket).await,
+            // Whose sender is gone: it never changes.
+            None => channel(Arc::default()).1,
+        };
+        let interfaces = watch::start(host, xen, octets)
             .await
             .map_err(LinkError::Interfaces)?;
         Ok(Self { interfaces })

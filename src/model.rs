@@ -21,6 +21,7 @@ mod nic;
 mod outcome;
 mod prefix;
 mod validate;
+mod xen;
 
 pub use desired::{Delta, Desired, Generation, Members, MembersDelta, Summary, Tally};
 pub use difference::{Difference, differences};
@@ -39,6 +40,7 @@ pub use nic::{
 pub use outcome::{Bound, NicState, Outcome};
 pub use prefix::{Prefix, global_unicast, is_link_local};
 pub use validate::{Conflict, Fault, FaultKind, Limits, Placed, Scope, conflicts};
+pub use xen::{Domain, Reading, VmUuid, XenFacts, XenGuest, XenNic, XenStore};
 
 /// Why a text or a number is no value of a model type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

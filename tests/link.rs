@@ -77,7 +77,7 @@ fn ip_batch(lines: &[String]) {
 
 async fn start() -> (Netlink, Receiver<Arc<Interfaces>>) {
     let guests = vec!["guest*".parse().unwrap()];
-    let host = Netlink::start(Vec::new(), guests).await.unwrap();
+    let host = Netlink::start(Vec::new(), guests, None).await.unwrap();
     let interfaces = host.interfaces();
     (host, interfaces)
 }

@@ -11,6 +11,7 @@
 #     tests/setup.sh --package-tests
 #                                 what the tests of the packages use, too (Debian and Ubuntu, root)
 #     tests/setup.sh --libvirt    what the test with guests of libvirt uses, too (root)
+#     tests/setup.sh --xen        what the test with a real store of Xen uses, too
 #     tests/setup.sh --print-env  the shell commands that make them reachable
 set -euo pipefail
 
@@ -29,7 +30,7 @@ fail() {
 # What is unpacked comes last: a program that the system has is the one to use. An unprivileged
 # user's PATH often lacks the sbin directories.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-for directory in "$unpacked"/{usr/,}{sbin,bin}; do
+for directory in "$unpacked"/{usr/,}{sbin,bin} {,"$unpacked"}/usr/lib/xen-*/bin; do
     [[ ! -d $directory ]] || PATH=$PATH:$directory
 done
 for directory in "$unpacked"/{usr/,}{lib64,lib/*-linux-gnu*}; do
@@ -52,14 +53,15 @@ fi
 
 # ---- what is needed
 
-vm='' fuzz='' demo='' package='' package_tests='' libvirt=''
+vm='' fuzz='' demo='' package='' package_tests='' libvirt='' xen=''
 [[ ${1-} != --vm ]] || vm=yes
 [[ ${1-} != --fuzz ]] || fuzz=yes
 [[ ${1-} != --demo ]] || demo=yes
 [[ ${1-} != --package ]] || package=yes
 [[ ${1-} != --package-tests ]] || package_tests=yes
 [[ ${1-} != --libvirt ]] || libvirt=yes
-readonly vm fuzz demo package package_tests libvirt
+[[ ${1-} != --xen ]] || xen=yes
+readonly vm fuzz demo package package_tests libvirt xen
 
 # program, package of Debian and Ubuntu, package of el and Fedora
 readonly programs='
@@ -127,12 +129,20 @@ col         bsdextrautils       -
 shellcheck  shellcheck          -
 '
 
+# The daemon of Xen's store runs without Xen, with tests/xen/shim.c.
+readonly xen_programs='
+init-xenstore-domain  xen-utils-4.17  -
+xenstore-write        xenstore-utils  -
+gcc                   gcc             -
+'
+
 # lacking KIND: the packages of the programs that are not there.
 lacking() {
     local program apt dnf needed=$programs${vm:+$vm_programs}
     [[ -n $demo ]] || needed+=$test_programs
     [[ -z $package_tests ]] || needed+=$package_programs$package_test_programs
     [[ -z $libvirt ]] || needed+=$libvirt_programs
+    [[ -z $xen ]] || needed+=$xen_programs
     [[ -z $fuzz ]] || needed=$fuzz_programs
     [[ -z $package ]] || needed=$package_programs
     while read -r program apt dnf; do

@@ -17,7 +17,7 @@ use crate::{
     dataplane::{Dataplane, DataplaneError},
     failpoint::reach,
     link::Host,
-    model::{Interfaces, Limits, Located},
+    model::{Interfaces, Limits, Located, Reading},
     policy::{Compiled, Numbering, compile},
     ruleset::{Plan, Ruleset},
     store::{Saved, Store, StoreError},
@@ -419,6 +419,9 @@ impl<D: Dataplane, H: Host, S: Store> Agent<D, H, S> {
         let mut warnings = self.settings.warnings().to_vec();
         warnings.extend(self.settings.memory_warning(compiled.ruleset.nics.len()));
         warnings.extend(self.drifts.warning());
+        if let Reading::Failed(why) = &compiled.host.xen.reading {
+            warnings.push(why.clone());
+        }
         let times = if Arc::ptr_eq(compiled, &self.compiled) {
             self.times.clone()
         } else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tracing::error;
 
+use super::follow;
 use crate::{
     agent::{Agent, Handle, Identity, Meter, Parts},
     config::{Config, Placement},
@@ -44,7 +45,7 @@ impl Started {
             .context("changes of the ruleset can't be watched")?;
         let mut identity = identify(&dataplane, placement, placement_reason).await?;
         identity.no_samples = no_samples.map(|why| why.to_string());
-        let host = Netlink::start(config.bridges.clone(), config.guest_interfaces.clone())
+        let host = follow(config)
             .await
             .context("the host's interfaces can't be watched")?;
         let mut interfaces = Arc::clone(&host.interfaces().borrow());

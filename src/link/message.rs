@@ -251,6 +251,7 @@ impl Draft {
     fn link_kind(&self) -> LinkKind {
         match self.kind.as_deref() {
             Some("bridge") => LinkKind::Bridge,
+            Some("openvswitch") => LinkKind::OpenVswitch,
             Some("bond" | "vlan" | "vxlan") => LinkKind::Outward,
             // A guest's end of the host's hardware, or xen-netback's of a vif, has no link
             // kind either: taken for an uplink, a guest would be trusted like the network.

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::message::{Event, event};
 use crate::{
-    model::{Interfaces, Link, LinkKind},
+    model::{Interfaces, Link, LinkKind, XenStore},
     netlink::{self, DATAGRAM, messages},
 };
 
@@ -50,16 +50,19 @@ const ENOBUFS: i32 = 105;
 /// configuration and no interfaces.
 pub(super) async fn start(
     host: Interfaces,
+    xen: Receiver<Arc<XenStore>>,
     receive_buffer: i32,
 ) -> io::Result<Receiver<Arc<Interfaces>>> {
     let mut watch = Watch {
         events: open(GROUPS, receive_buffer)?,
         datagram: Vec::with_capacity(DATAGRAM),
         state: host,
+        xen,
         stale: true,
     };
     watch.resync().await?;
     watch.drain();
+    watch.take_xen();
     let (publish, interfaces) = channel(Arc::new(watch.state.clone()));
     tokio::spawn(watch.run(publish));
     Ok(interfaces)
@@ -69,6 +72,7 @@ struct Watch {
     events: TokioSocket,
     datagram: Vec<u8>,
     state: Interfaces,
+    xen: Receiver<Arc<XenStore>>,
     /// Events were lost, or may have been.
     stale: bool,
 }
@@ -79,6 +83,7 @@ impl Watch {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let more = self.catch_up().await;
+            self.take_xen();
             publish.send_if_modified(|published| {
                 let differs = **published != self.state;
                 if differs {
@@ -95,16 +100,24 @@ impl Watch {
             }
             self.datagram.clear();
             let Self {
-                events, datagram, ..
+                events,
+                datagram,
+                xen,
+                ..
             } = &mut self;
             select! {
                 () = publish.closed() => return,
+                Ok(()) = xen.changed() => {}
                 _ = timer.tick() => self.stale = true,
                 received = poll_fn(|context| events.poll_recv_from(context, datagram)) => {
                     self.take(received);
                 }
             }
         }
+    }
+
+    fn take_xen(&mut self) {
+        self.state.xen = Arc::clone(&self.xen.borrow_and_update());
     }
 
     /// Brings the state up to the kernel's; whether there is more to do at once.
@@ -127,6 +140,7 @@ impl Watch {
         let mut fresh = Interfaces {
             bridges: self.state.bridges.clone(),
             guest_patterns: self.state.guest_patterns.clone(),
+            xen: Arc::clone(&self.state.xen),
             ..Interfaces::default()
         };
         dump(&mut fresh).await?;

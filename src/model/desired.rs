@@ -1,10 +1,6 @@
 //! All that the management server wants of this host, and changes to it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv6Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv6Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -367,29 +363,25 @@ impl Desired {
 
 /// The bridges that a NIC is on, as far as they are known.
 fn scope(nic: &Nic, host: &Located) -> Scope {
-    let mut scope: BTreeSet<_> = Placed::declared_scope(nic);
-    for selector in &nic.interfaces {
-        if let InterfaceSelector::Name(name) = selector
-            && let Some(bridge) = host.by_name(name).and_then(|port| host.bridge_of(port))
-        {
-            scope.insert(bridge.name.clone());
-        }
-    }
-    scope
+    let ports = nic.interfaces.iter();
+    let ports = ports.flat_map(|selector| host.meant(selector, nic.mac));
+    let bridges = ports.filter_map(|port| host.bridge_of(port));
+    let known = bridges.map(|bridge| bridge.name.clone());
+    known.chain(Placed::declared_scope(nic)).collect()
 }
 
-/// The interfaces that a NIC's selectors mean, by the selector's position.
+/// The interfaces that a NIC's selectors mean, by the selector's position. One that is given by
+/// name is meant before it is there.
 fn meant(nic: &Nic, host: &Located) -> Vec<(usize, IfName)> {
-    let meant = |selector: &InterfaceSelector| match selector {
-        InterfaceSelector::Name(name) => Some(name.clone()),
-        InterfaceSelector::MacOnBridge(bridge) => {
-            let bridge = host.by_name(bridge)?;
-            let ports = host.by_mac(bridge.index, nic.mac.tap().octets());
-            ports.last().map(|port| port.name.clone())
+    let names = |selector: &InterfaceSelector| match selector {
+        InterfaceSelector::Name(name) => vec![name.clone()],
+        InterfaceSelector::MacOnBridge(_) | InterfaceSelector::Xen { .. } => {
+            let links = host.meant(selector, nic.mac);
+            links.iter().map(|link| link.name.clone()).collect()
         }
     };
     let each = nic.interfaces.iter().enumerate();
-    each.filter_map(|(i, selector)| Some((i, meant(selector)?)))
+    each.flat_map(|(i, selector)| names(selector).into_iter().map(move |name| (i, name)))
         .collect()
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{IfName, IfPattern};
+use super::{IfName, IfPattern, XenFacts, XenNic, XenStore};
 
 /// What sort of interface, as far as it matters which ports lead out of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum LinkKind {
     /// A device without a link kind (hardware), a bond, a VLAN or a VXLAN: a port of
     /// this kind leads out of the host where the configuration lists no uplinks.
     Outward,
+    /// A switch of Open vSwitch: what passes there is seen by no rule of a bridge.
+    OpenVswitch,
     /// Taps, veths and all else.
     Other,
 }
@@ -137,12 +140,20 @@ pub struct Interfaces {
     pub held: Vec<BridgeConfig>,
     /// Names of interfaces that look like a guest's.
     pub guest_patterns: Vec<IfPattern>,
+    /// What Xen's store says of whose they are.
+    pub xen: Arc<XenStore>,
 }
 
 impl Interfaces {
     /// The interface of this name.
     pub fn by_name(&self, name: &IfName) -> Option<&Link> {
         self.links.values().find(|link| link.name == *name)
+    }
+
+    /// What Xen's store says of the NIC that an interface is of.
+    pub fn xen_facts(&self, link: &Link) -> Option<(XenNic, &XenFacts)> {
+        let nic = XenNic::of(&link.name)?;
+        Some((nic, self.xen.nics.get(&nic)?))
     }
 
     /// The bridge that a port belongs to.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
-use super::{IfName, InterfaceSelector, LinkLocal, Located, Mac, Nic};
+use super::{IfName, InterfaceSelector, LinkLocal, Located, Mac, Nic, XenGuest};
 
 /// What some NICs claim, to be compared with what others do.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub struct Nearby {
     interfaces: BTreeSet<IfName>,
     /// Bridge and MAC of a port.
     ports: BTreeSet<(IfName, [u8; 6])>,
+    xen: BTreeSet<(XenGuest, u32)>,
     /// First and last address, in order and disjoint.
     ranges: Vec<(Ipv6Addr, Ipv6Addr)>,
 }
@@ -43,25 +44,32 @@ impl Nearby {
 
     /// Another name of the same port counts too.
     fn add_interface(&mut self, selector: &InterfaceSelector, nic: &Nic, host: &Located) {
-        let mut add = |name: &IfName| {
-            if let Some(link) = host.by_name(name)
-                && let Some(bridge) = host.bridge_of(link)
-            {
+        for link in host.meant(selector, nic.mac) {
+            if let Some(bridge) = host.bridge_of(link) {
                 self.ports.insert((bridge.name.clone(), link.mac));
             }
-            self.interfaces.insert(name.clone());
-        };
-        match selector {
-            InterfaceSelector::Name(name) => add(name),
-            InterfaceSelector::MacOnBridge(bridge) => {
-                let tap = nic.mac.tap().octets();
-                if let Some(link) = host.by_name(bridge) {
-                    host.by_mac(link.index, tap)
-                        .for_each(|port| add(&port.name));
+            self.interfaces.insert(link.name.clone());
+            if let Some((xen, facts)) = host.xen_facts(link) {
+                self.add_xen(XenGuest::Domain(xen.domain), xen.device);
+                if let Some(vm) = facts.vm {
+                    self.add_xen(XenGuest::Vm(vm), xen.device);
                 }
-                self.ports.insert((bridge.clone(), tap));
             }
         }
+        match selector {
+            InterfaceSelector::Name(name) => {
+                self.interfaces.insert(name.clone());
+            }
+            InterfaceSelector::MacOnBridge(bridge) => {
+                let tap = nic.mac.tap().octets();
+                self.ports.insert((bridge.clone(), tap));
+            }
+            InterfaceSelector::Xen { guest, device } => self.add_xen(*guest, *device),
+        }
+    }
+
+    fn add_xen(&mut self, guest: XenGuest, device: u32) {
+        self.xen.insert((guest, device));
     }
 
     /// Whether a NIC claims anything that these do, or something that overlaps.
@@ -72,6 +80,7 @@ impl Nearby {
                 let port = (bridge.clone(), nic.mac.tap().octets());
                 self.ports.contains(&port)
             }
+            InterfaceSelector::Xen { guest, device } => self.xen.contains(&(*guest, *device)),
         };
         let mut overlap = false;
         each_range(nic, |first, last| {

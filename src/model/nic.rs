@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, IfName, Label, Mac, NicId, Prefix};
+use super::{GroupId, IfName, Label, Mac, NicId, Prefix, XenGuest};
 
 /// How to find one interface of a NIC on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,8 +12,27 @@ use super::{GroupId, IfName, Label, Mac, NicId, Prefix};
 pub enum InterfaceSelector {
     /// By the kernel's name.
     Name(IfName),
-    /// The port of this bridge that carries [`Mac::tap`] of the NIC's MAC.
+    /// The port of this bridge that carries [`Mac::tap`] of the NIC's MAC; on a host of Xen, those
+    /// of which its store says that the guest's MAC is the NIC's.
     MacOnBridge(IfName),
+    /// Both interfaces of a guest of Xen, as far as they are there.
+    Xen {
+        /// Whose.
+        guest: XenGuest,
+        /// Which of the guest's NICs, from 0.
+        device: u32,
+    },
+}
+
+impl InterfaceSelector {
+    /// The field of the API that it is given by.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::MacOnBridge(_) => "bridge",
+            Self::Xen { .. } => "xen",
+        }
+    }
 }
 
 /// A global address that a NIC owns.

@@ -114,7 +114,7 @@ impl Placed<'_> {
     pub fn declared_scope(nic: &Nic) -> Scope {
         let bridge = |selector: &InterfaceSelector| match selector {
             InterfaceSelector::MacOnBridge(bridge) => Some(bridge.clone()),
-            InterfaceSelector::Name(_) => None,
+            InterfaceSelector::Name(_) | InterfaceSelector::Xen { .. } => None,
         };
         nic.interfaces.iter().filter_map(bridge).collect()
     }
@@ -152,10 +152,8 @@ fn interface_conflicts(nics: &[Placed<'_>]) -> Vec<Conflict> {
     let mut found = Vec::new();
     for placed in nics {
         for (i, name) in &placed.interfaces {
-            let key = match placed.nic.interfaces.get(*i) {
-                Some(InterfaceSelector::MacOnBridge(_)) => "bridge",
-                Some(InterfaceSelector::Name(_)) | None => "name",
-            };
+            let selector = placed.nic.interfaces.get(*i);
+            let key = selector.map_or("name", InterfaceSelector::field);
             let claim = (placed, format!("interfaces[{i}].{key}"));
             match owner.get(name) {
                 Some(other) if other.0.nic.id != placed.nic.id => {

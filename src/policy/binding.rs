@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{
         Bound, Conflict, Desired, IfName, InterfaceSelector, Interfaces, Link, LinkKind, LinkLocal,
-        Located, Nic, NicId, NicState, Outcome, Permission, Placed, conflicts,
+        Located, Nic, NicId, NicState, Outcome, Permission, Placed, Reading, conflicts,
     },
     ruleset::{NicRules, Ruleset},
 };
@@ -80,14 +80,8 @@ impl<'a> Finder<'a> {
         let mut bound = BTreeSet::new();
         let mut missing = Vec::new();
         for selector in &nic.interfaces {
-            let found = match selector {
-                InterfaceSelector::Name(name) => self.by_name(name, nic),
-                InterfaceSelector::MacOnBridge(bridge) => self.by_mac(bridge, nic),
-            };
-            match found {
-                Ok(one) => {
-                    bound.insert(one);
-                }
+            match self.by(selector, nic) {
+                Ok(found) => bound.extend(found),
                 Err(outcome) => match outcome.state {
                     NicState::Pending(reason) => missing.push(reason),
                     NicState::Quarantined(_) | NicState::Active => return outcome,
@@ -103,43 +97,74 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn by_name(&self, name: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
-        let link = self
-            .host
-            .by_name(name)
-            .ok_or_else(|| pending(format!("interface {name} does not exist")))?;
-        let bridge = self
-            .host
-            .bridge_of(link)
-            .ok_or_else(|| pending(format!("interface {name} is not a port of a bridge")))?;
+    fn by(&self, selector: &InterfaceSelector, nic: &Nic) -> Result<Vec<Bound>, Outcome> {
+        let links = self.host.meant(selector, nic.mac);
+        match selector {
+            InterfaceSelector::Name(_) | InterfaceSelector::Xen { .. } => {}
+            InterfaceSelector::MacOnBridge(bridge) => {
+                self.is_bridge(bridge)?;
+                let of_one_guest = links.iter().all(|link| self.host.xen_facts(link).is_some());
+                if let [first, second, ..] = links[..]
+                    && !of_one_guest
+                {
+                    let tap = nic.mac.tap();
+                    return Err(quarantined(format!(
+                        "ports {} and {} of bridge {bridge} both have MAC {tap}",
+                        first.name, second.name
+                    )));
+                }
+            }
+        }
+        if links.is_empty() {
+            return Err(pending(absent(selector, nic, self.host)));
+        }
+        self.all_that_are_there(&links, nic)
+    }
+
+    /// Of a guest's two interfaces one may come later. What is wrong with one is wrong with both.
+    fn all_that_are_there(&self, links: &[&Link], nic: &Nic) -> Result<Vec<Bound>, Outcome> {
+        let (mut bound, mut missing) = (Vec::new(), None);
+        for link in links {
+            match self.port(link, nic) {
+                Ok(one) => bound.push(one),
+                Err(outcome) if matches!(outcome.state, NicState::Pending(_)) => {
+                    missing.get_or_insert(outcome);
+                }
+                Err(outcome) => return Err(outcome),
+            }
+        }
+        match missing {
+            Some(outcome) if bound.is_empty() => Err(outcome),
+            Some(_) | None => Ok(bound),
+        }
+    }
+
+    fn port(&self, link: &Link, nic: &Nic) -> Result<Bound, Outcome> {
+        let name = &link.name;
+        let bridge = self.host.bridge_of(link).ok_or_else(|| {
+            let master = link.master.and_then(|master| self.host.links.get(&master));
+            pending(match master {
+                Some(Link { kind: LinkKind::OpenVswitch, .. }) => format!(
+                    "interface {name} is a port of Open vSwitch, where no rule of the host sees \
+                     its packets: the host has to use bridges (XenServer: xe-switch-network-backend \
+                     bridge)"
+                ),
+                Some(_) | None => format!("interface {name} is not a port of a bridge"),
+            })
+        })?;
         let taps = || self.taps.get_or_init(|| takeover::taps(self.desired));
-        if let Some(reason) = takeover::not_own(nic, link, taps, &self.seen) {
+        if let Some(reason) = takeover::not_own(nic, link, self.host, taps, &self.seen) {
             return Err(pending(reason));
         }
         self.bound(link, bridge)
     }
 
-    fn by_mac(&self, bridge: &IfName, nic: &Nic) -> Result<Bound, Outcome> {
-        let bridge = self
-            .host
-            .by_name(bridge)
-            .ok_or_else(|| pending(format!("bridge {bridge} does not exist")))?;
-        // A bond or a VRF has ports, too: nothing of ours sees what passes there.
-        if bridge.kind != LinkKind::Bridge {
-            return Err(pending(format!("interface {} is no bridge", bridge.name)));
-        }
-        let tap = nic.mac.tap();
-        let mut ports = self.host.by_mac(bridge.index, tap.octets());
-        match (ports.next(), ports.next()) {
-            (None, _) => Err(pending(format!(
-                "no port of bridge {} has MAC {tap}",
-                bridge.name
-            ))),
-            (Some(link), None) => self.bound(link, bridge),
-            (Some(first), Some(second)) => Err(quarantined(format!(
-                "ports {} and {} of bridge {} both have MAC {tap}",
-                first.name, second.name, bridge.name
-            ))),
+    /// A bond or a VRF has ports, too: nothing of ours sees what passes there.
+    fn is_bridge(&self, name: &IfName) -> Result<(), Outcome> {
+        match self.host.by_name(name) {
+            Some(link) if link.kind == LinkKind::Bridge => Ok(()),
+            Some(_) => Err(pending(format!("interface {name} is no bridge"))),
+            None => Err(pending(format!("bridge {name} does not exist"))),
         }
     }
 
@@ -162,6 +187,26 @@ impl<'a> Finder<'a> {
             index: link.index,
             bridge: bridge.name.clone(),
         })
+    }
+}
+
+/// What is not there that a selector means.
+pub(super) fn absent(selector: &InterfaceSelector, nic: &Nic, host: &Located) -> String {
+    match selector {
+        InterfaceSelector::Name(name) => format!("interface {name} does not exist"),
+        InterfaceSelector::MacOnBridge(bridge) if host.by_name(bridge).is_none() => {
+            format!("bridge {bridge} does not exist")
+        }
+        InterfaceSelector::MacOnBridge(bridge) => {
+            format!("no port of bridge {bridge} has MAC {}", nic.mac.tap())
+        }
+        InterfaceSelector::Xen { guest, device } => match &host.xen.reading {
+            Reading::Failed(why) => why.clone(),
+            Reading::Absent => format!("{guest} is nowhere: this is no host of Xen"),
+            Reading::Good => {
+                format!("no interface is of device {device} of {guest}, as Xen's store says")
+            }
+        },
     }
 }
 

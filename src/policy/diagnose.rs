@@ -9,9 +9,10 @@ use std::{
     net::Ipv6Addr,
 };
 
+use super::binding::absent;
 use super::{binding::not_managed, explain::usual_cause};
 use crate::{
-    model::{IfName, InterfaceSelector, Link, LinkState, Located, Nic, NicState, Outcome},
+    model::{IfName, Link, LinkState, Located, Nic, NicState, Outcome},
     ruleset::{Held, Reason},
 };
 
@@ -159,24 +160,11 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Check> {
 pub fn located<'a>(nic: &Nic, host: &'a Located) -> (Vec<&'a Link>, Vec<String>) {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     for selector in &nic.interfaces {
-        match selector {
-            InterfaceSelector::Name(name) => match host.by_name(name) {
-                Some(link) => there.push(link),
-                None => missing.push(format!("interface {name} does not exist")),
-            },
-            InterfaceSelector::MacOnBridge(bridge) => {
-                let tap = nic.mac.tap();
-                let Some(link) = host.by_name(bridge) else {
-                    missing.push(format!("bridge {bridge} does not exist"));
-                    continue;
-                };
-                let before = there.len();
-                there.extend(host.by_mac(link.index, tap.octets()));
-                if there.len() == before {
-                    missing.push(format!("no port of bridge {bridge} has MAC {tap}"));
-                }
-            }
+        let found = host.meant(selector, nic.mac);
+        if found.is_empty() {
+            missing.push(absent(selector, nic, host));
         }
+        there.extend(found);
     }
     (there, missing)
 }

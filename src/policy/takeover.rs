@@ -3,8 +3,8 @@
 //! A name says little: libvirt gives `vnet3` to the next guest when the one before is
 //! gone, and a rename is one netlink message. But libvirt writes the guest's MAC into
 //! the host's end of its tap ([`Mac::tap`]), and that tells whose tap it is. Who makes taps
-//! otherwise leaves the kernel's random MAC there, or writes a constant one (Xen);
-//! such an interface is its NIC's by its name alone.
+//! otherwise leaves the kernel's random MAC there; such an interface is its NIC's by its name
+//! alone. Xen writes a constant one, and says in its store whose the interface is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,9 +30,19 @@ pub(super) fn taps(desired: &Desired) -> BTreeMap<[u8; 6], &NicId> {
 pub(super) fn not_own<'a>(
     nic: &Nic,
     link: &Link,
+    host: &Located,
     taps: impl FnOnce() -> &'a BTreeMap<[u8; 6], &'a NicId>,
     seen: &Seen,
 ) -> Option<String> {
+    if let Some((xen, facts)) = host.xen_facts(link) {
+        return (facts.mac != nic.mac).then(|| {
+            let name = &link.name;
+            format!(
+                "interface {name} is of {xen}, whose MAC is {} as Xen's store says; expected {}",
+                facts.mac, nic.mac
+            )
+        });
+    }
     let own = nic.mac.tap().octets();
     if link.mac == own || link.mac == XEN {
         return None;

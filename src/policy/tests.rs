@@ -11,8 +11,10 @@ use crate::{
     ruleset::EgressMode,
 };
 
-/// A host from lines of text: `bridge NAME` or `port NAME MAC BRIDGE`; br0 and br1 are
-/// managed, with uplinks eth*.
+mod xen;
+
+/// A host from lines of text: `bridge NAME`, `switch NAME` (of Open vSwitch) or `port NAME MAC BRIDGE`;
+/// br0 and br1 are managed, with uplinks eth*.
 fn host(text: &str) -> Interfaces {
     let mut links: BTreeMap<u32, Link> = BTreeMap::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -32,10 +34,10 @@ fn host(text: &str) -> Interfaces {
             name: words[1].parse().unwrap(),
             mac: mac.unwrap_or([2, 0, 0, 0, 0, 1]),
             master,
-            kind: if words[0] == "bridge" {
-                LinkKind::Bridge
-            } else {
-                LinkKind::Other
+            kind: match words[0] {
+                "bridge" => LinkKind::Bridge,
+                "switch" => LinkKind::OpenVswitch,
+                _ => LinkKind::Other,
             },
             multicast_snooping: false,
         };
@@ -104,7 +106,10 @@ fn compiled(nics: Vec<Nic>, host: &Interfaces) -> Compiled {
 
 /// State, reason and interfaces of the NIC `a`.
 fn outcome(nics: Vec<Nic>) -> String {
-    let compiled = compiled(nics, &host(HOST));
+    outcome_of_a(&compiled(nics, &host(HOST)))
+}
+
+fn outcome_of_a(compiled: &Compiled) -> String {
     let outcome = &compiled.outcomes[&"a".parse::<NicId>().unwrap()];
     let names: Vec<_> = outcome.bound.iter().map(|b| b.name.as_str()).collect();
     match &outcome.state {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::{Cell, Table, Tone};
-use crate::pb::{self, interface_selector::By};
+use crate::pb::{self, interface_selector::By, xen_interface::Guest};
 
 mod diagnose;
 mod explain;
@@ -285,6 +285,14 @@ fn selector_text(selector: &pb::InterfaceSelector) -> String {
     match &selector.by {
         Some(By::Name(name)) => format!("interface {name}"),
         Some(By::Bridge(bridge)) => format!("its MAC on bridge {bridge}"),
+        Some(By::Xen(pb::XenInterface { guest, device })) => {
+            let guest = match guest {
+                Some(Guest::VmUuid(uuid)) => format!("VM {uuid}"),
+                Some(Guest::Domain(domain)) => format!("domain {domain}"),
+                None => String::new(),
+            };
+            format!("device {device} of {guest}")
+        }
         None => String::new(),
     }
 }

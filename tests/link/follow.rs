@@ -321,7 +321,7 @@ fn lost_events_are_made_up_for() {
     in_namespace(async || {
         ip("link add br0 up type bridge");
         ip("link add br1 up type bridge");
-        let host = Netlink::start_with_buffer(Vec::new(), Vec::new(), 8192)
+        let host = Netlink::start_with_buffer(Vec::new(), Vec::new(), None, 8192)
             .await
             .unwrap();
         let mut interfaces = host.interfaces();

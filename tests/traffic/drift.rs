@@ -179,7 +179,7 @@ fn settings_that_somebody_changes_are_put_back_and_told() {
             .enable_all()
             .build();
         runtime.unwrap().block_on(async {
-            let host = Netlink::start(Vec::new(), Vec::new()).await.unwrap();
+            let host = Netlink::start(Vec::new(), Vec::new(), None).await.unwrap();
             let setting = Setting::MulticastMaxGroups("vnet0".parse().unwrap());
             let there = host.get(&setting).await.unwrap().is_some();
             if there {

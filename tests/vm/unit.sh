@@ -120,4 +120,19 @@ check a_boot_with_a_damaged_state_has_failed says failed systemctl start sgagent
 check and_has_closed_all_the_same rules_are_there
 check with_nobodys_port lacks "$(nft list map bridge sgagent nic_mark)" vnet0
 check and_says_so soon says "guests' ports are closed" journalctl -u sgagent-boot --no-pager
+
+# As on a host of Xen. What belonged to the user is root's then.
+as_after_a_boot
+rm /var/lib/sgagent/state.redb
+systemctl start sgagent
+sgctl sync /run/nic.yaml >/dev/null
+for unit in sgagent sgagent-boot; do install -D -m 644 packaging/xen/sgagent.conf /etc/systemd/system/$unit.service.d/xen.conf; done
+systemctl daemon-reload
+as_after_a_boot
+check on_xen_a_boot_puts_it_in_force_as_well systemctl restart sgagent-boot
+check it_restarts systemctl restart sgagent
+check it_is_root_then status_has '^Uid:[[:space:]]+0[[:space:]]'
+check with_one_capability_all_the_same status_has '^CapEff:[[:space:]]+0000000000001000$'
+check it_finds_what_was_acknowledged soon says ACTIVE sgctl nics
+check its_clients_are_the_same says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
 finish

@@ -2,8 +2,11 @@
 
 use super::{Faults, Path, enums, enums::LinkLocalMode, text};
 use crate::{
-    model::{InterfaceSelector, LinkLocal, Mac, Nic, OwnedAddress, Permission, Prefix},
-    pb::{self, interface_selector::By},
+    model::{
+        Domain, InterfaceSelector, LinkLocal, Mac, Nic, OwnedAddress, Permission, Prefix, VmUuid,
+        XenGuest,
+    },
+    pb::{self, interface_selector::By, xen_interface::Guest},
 };
 
 const DELEGATED: (u8, u8) = (32, 128);
@@ -98,17 +101,41 @@ fn interfaces(
         Some(By::Bridge(name)) => {
             text::interface_name(f, &at.field("bridge"), name).map(InterfaceSelector::MacOnBridge)
         }
+        Some(By::Xen(xen)) => xen_interface(f, &at.field("xen"), xen),
         None => {
-            f.invalid(at, "must have a name or a bridge");
+            f.invalid(at, "must have a name, a bridge or an interface of Xen");
             None
         }
     });
     let named = |selector: &InterfaceSelector| match selector {
         InterfaceSelector::Name(name) => format!("interface {name}"),
         InterfaceSelector::MacOnBridge(bridge) => format!("bridge {bridge}"),
+        InterfaceSelector::Xen { guest, device } => format!("device {device} of {guest}"),
     };
     f.unique(at, &each(&selectors, named));
     selectors
+}
+
+fn xen_interface(
+    f: &mut Faults,
+    at: &Path<'_>,
+    pb::XenInterface { guest, device }: pb::XenInterface,
+) -> Option<InterfaceSelector> {
+    let guest = match guest {
+        Some(Guest::VmUuid(uuid)) => {
+            let uuid = f.check(&at.field("vm_uuid"), VmUuid::try_from(uuid));
+            uuid.map(XenGuest::Vm)
+        }
+        Some(Guest::Domain(number)) => {
+            let domain = f.check(&at.field("domain"), Domain::try_from(number));
+            domain.map(XenGuest::Domain)
+        }
+        None => {
+            f.invalid(at, "must have a VM's UUID or a domain's number");
+            None
+        }
+    };
+    guest.map(|guest| InterfaceSelector::Xen { guest, device })
 }
 
 fn addresses(f: &mut Faults, at: &Path<'_>, list: Vec<pb::Address>) -> Vec<Option<OwnedAddress>> {

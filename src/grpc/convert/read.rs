@@ -5,9 +5,9 @@ use crate::{
     model::{
         Bound, DefaultAction, Direction, GroupRule, Icmpv6Match, InterfaceSelector, Ipv4Mode,
         LinkLocal, Member, Nic, NicId, NicState, Outcome, OwnedAddress, Permission, PortRange,
-        Protocol, Remote, SecurityGroup, Summary, Traffic,
+        Protocol, Remote, SecurityGroup, Summary, Traffic, XenGuest,
     },
-    pb::{self, interface_selector::By},
+    pb::{self, interface_selector::By, xen_interface::Guest},
 };
 
 /// A NIC as it was pushed.
@@ -193,6 +193,16 @@ fn selector(selector: &InterfaceSelector) -> pb::InterfaceSelector {
     let by = match selector {
         InterfaceSelector::Name(name) => By::Name(name.to_string()),
         InterfaceSelector::MacOnBridge(bridge) => By::Bridge(bridge.to_string()),
+        InterfaceSelector::Xen { guest, device } => {
+            let guest = match guest {
+                XenGuest::Vm(uuid) => Guest::VmUuid(uuid.to_string()),
+                XenGuest::Domain(domain) => Guest::Domain(domain.number().into()),
+            };
+            By::Xen(pb::XenInterface {
+                guest: Some(guest),
+                device: *device,
+            })
+        }
     };
     pb::InterfaceSelector { by: Some(by) }
 }

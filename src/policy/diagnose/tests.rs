@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{BridgeConfig, Delta, Desired, Interfaces, Limits, LinkKind, NicId};
+use crate::model::{
+    BridgeConfig, Delta, Desired, InterfaceSelector, Interfaces, Limits, LinkKind, NicId,
+};
 use crate::policy::{Numbering, compile};
 
 const UP: LinkState = LinkState {

@@ -143,6 +143,8 @@ fn on_same_bridge(question: &Question<'_>, other: &Nic) -> bool {
             let bridge = port.and_then(|port| question.host.bridge_of(port));
             bridge.is_some_and(|bridge| here == Some(&bridge.name))
         }
+        // There is no store of Xen in these worlds.
+        InterfaceSelector::Xen { .. } => false,
     })
 }
 
