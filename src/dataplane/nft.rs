@@ -127,8 +127,7 @@ impl Nft {
         let done = match batch.only_elements() {
             Some(_) if plan.from.is_some() && batch.is_empty() => return Ok(()),
             Some((remove, add)) if plan.from.is_some() => {
-                let document = json::document(remove, add)
-                    .map_err(|e| DataplaneError::Unreadable(e.to_string()))?;
+                let document = json::document(remove, add);
                 self.transaction(&["-j", "-f", "-"], document).await
             }
             Some(_) | None => {

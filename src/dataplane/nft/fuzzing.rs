@@ -54,5 +54,5 @@ pub fn told(datagrams: &[&[u8]]) -> Vec<Option<(String, String)>> {
 pub fn json(plan: &Plan, placement: Placement) -> Option<String> {
     let batch = Batch::of(plan, placement);
     let (remove, add) = batch.only_elements()?;
-    json::document(remove, add).ok()
+    Some(json::document(remove, add))
 }

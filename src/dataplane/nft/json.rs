@@ -1,14 +1,7 @@
-//! A transaction of elements only, as JSON: the way of every change of a NIC or a
-//! member, on which no word of the management server gets near nft's scanner.
+//! A transaction of elements only, as JSON (libnftables-json(5)): the way of every change of a NIC or
+//! a member, on which no word of the management server gets near nft's scanner.
 
-use std::borrow::Cow;
-
-use nftables::{
-    expr::{Expression, NamedExpression, Prefix},
-    schema::{Element as NfElement, NfCmd, NfListObject, NfObject, Nftables},
-    stmt::JumpTarget,
-    types::NfFamily,
-};
+use serde_json::{Value as Json, json};
 
 use super::{
     batch::Elements,
@@ -17,75 +10,84 @@ use super::{
 use crate::ruleset::name::TABLE;
 
 /// The document that `nft -j -f -` takes.
-pub(super) fn document(remove: &Elements, add: &Elements) -> Result<String, serde_json::Error> {
-    let mut objects = Vec::new();
-    for (set, elements) in remove {
-        let keys = elements.iter().map(|element| key(&element.key)).collect();
-        objects.push(NfObject::CmdObject(NfCmd::Delete(object(set, keys))));
-    }
-    for (set, elements) in add {
-        let whole = elements.iter().map(element).collect();
-        objects.push(NfObject::CmdObject(NfCmd::Add(object(set, whole))));
-    }
-    serde_json::to_string(&Nftables {
-        objects: Cow::Owned(objects),
-    })
+pub(super) fn document(remove: &Elements, add: &Elements) -> String {
+    let deletions = remove.iter().map(|(set, elements)| {
+        let keys = elements.iter().map(|element| key(&element.key));
+        command("delete", set, keys.collect())
+    });
+    let additions = add
+        .iter()
+        .map(|(set, elements)| command("add", set, elements.iter().map(element).collect()));
+    let commands: Vec<_> = deletions.chain(additions).collect();
+    json!({ "nftables": commands }).to_string()
 }
 
-fn object(set: &SetRef, elements: Vec<Expression<'static>>) -> NfListObject<'static> {
-    NfListObject::Element(NfElement {
-        family: family(set.family),
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Owned(set.name.clone()),
-        elem: Cow::Owned(elements),
-    })
+fn command(verb: &str, SetRef { family, name }: &SetRef, elements: Vec<Json>) -> Json {
+    json!({ verb: { "element": {
+        "family": family,
+        "table": TABLE,
+        "name": name,
+        "elem": elements,
+    } } })
 }
 
-fn family(name: &str) -> NfFamily {
-    if name == "bridge" {
-        NfFamily::Bridge
-    } else {
-        NfFamily::IP6
-    }
-}
-
-fn element(element: &Element) -> Expression<'static> {
+fn element(element: &Element) -> Json {
     let key = key(&element.key);
     match &element.value {
         None => key,
-        Some(value) => Expression::List(vec![key, self::value(value)]),
+        Some(value) => json!([key, self::value(value)]),
     }
 }
 
-fn key(parts: &[Part]) -> Expression<'static> {
+fn key(parts: &[Part]) -> Json {
     match parts {
         [one] => part(one),
-        many => Expression::Named(NamedExpression::Concat(many.iter().map(part).collect())),
+        many => json!({ "concat": many.iter().map(part).collect::<Vec<_>>() }),
     }
 }
 
-fn part(part: &Part) -> Expression<'static> {
+fn part(part: &Part) -> Json {
     match part {
-        Part::Mark(mark) => Expression::Number(*mark),
-        Part::Prefix(prefix) => Expression::Named(NamedExpression::Prefix(Prefix {
-            addr: Box::new(Expression::String(prefix.network().to_string().into())),
-            len: u32::from(prefix.length()),
-        })),
+        Part::Mark(mark) => json!(mark),
+        Part::Prefix(prefix) => json!({ "prefix": {
+            "addr": prefix.network().to_string(),
+            "len": prefix.length(),
+        } }),
         Part::IfName(_)
         | Part::Mac(_)
         | Part::Address(_)
         | Part::RawAddress(_)
-        | Part::RawMac(_) => Expression::String(part.word().into()),
+        | Part::RawMac(_) => json!(part.word()),
     }
 }
 
-fn value(value: &Value) -> Expression<'static> {
-    use nftables::expr::Verdict;
+fn value(value: &Value) -> Json {
     match value {
-        Value::Mark(mark) => Expression::Number(*mark),
-        Value::Accept => Expression::Verdict(Verdict::Accept),
-        Value::Goto(chain) => Expression::Verdict(Verdict::Goto(JumpTarget {
-            target: Cow::Owned(chain.clone()),
-        })),
+        Value::Mark(mark) => json!(mark),
+        // As a word it is taken for a symbol, and refused.
+        Value::Accept => json!({ "accept": null }),
+        Value::Goto(chain) => json!({ "goto": { "target": chain } }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_objects() {
+        let set = SetRef {
+            family: "bridge",
+            name: "port_in".to_owned(),
+        };
+        let element = |name: &str, value| Element {
+            key: vec![Part::IfName(name.parse().unwrap())],
+            value: Some(value),
+        };
+        let goto = Value::Goto("guest".to_owned());
+        let elements = vec![element("eth0", Value::Accept), element("vnet0", goto)];
+        let text = document(&Elements::new(), &Elements::from([(set, elements)]));
+        let words = r#"[["eth0",{"accept":null}],["vnet0",{"goto":{"target":"guest"}}]]"#;
+        assert!(text.contains(words), "{text}");
     }
 }
