@@ -180,6 +180,8 @@ fn meant(nic: &Nic, link: &Link, bridge: &Link) -> bool {
         InterfaceSelector::MacOnBridge(name) => {
             *name == bridge.name && link.mac == nic.mac.tap().octets()
         }
+        // These hosts are none of Xen's.
+        InterfaceSelector::Xen { .. } => false,
     })
 }
 

@@ -32,8 +32,8 @@ const VMS: &str = "/vm";
 /// How often everything is read although no watch said so.
 const RESYNC: Duration = Duration::from_secs(60);
 
-/// How soon the rest is read of what was there by half.
-const SOON: Duration = Duration::from_secs(1);
+/// How soon, and how often, the rest is read of what was there by half.
+const SOON: (Duration, u8) = (Duration::from_secs(1), 5);
 
 /// The pauses between tries to reach the store: from, to.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -41,10 +41,14 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Reads the store and follows it until nobody listens. What was read stays known while the store
 /// can't be reached.
 pub(super) async fn start(socket: PathBuf) -> Receiver<Arc<XenStore>> {
-    let (publish, store) = channel(Arc::default());
+    let state = XenStore {
+        reading: Reading::Failed("Xen's store was not read yet".to_owned()),
+        ..XenStore::default()
+    };
+    let (publish, store) = channel(Arc::new(state.clone()));
     let mut follower = Follower {
         socket,
-        state: XenStore::default(),
+        state,
         publish,
     };
     // The first reading is waited for: the NICs of a host that boots are bound once, not twice.
@@ -106,11 +110,17 @@ impl Follower {
 
     /// Until nobody listens.
     async fn follow(&mut self, store: &mut Xenstore) -> io::Result<()> {
-        let mut read = Instant::now();
+        let (mut read, mut tries) = (Instant::now(), 0);
         loop {
             let unknown = self.state.nics.values().any(|facts| facts.vm.is_none());
-            let longest = if unknown { SOON } else { RESYNC };
+            let again = unknown && tries < SOON.1;
+            let longest = if again { SOON.0 } else { RESYNC };
             let mut next = store.changed(longest).await?;
+            tries = if next.is_none() {
+                tries.saturating_add(1)
+            } else {
+                0
+            };
             if self.publish.is_closed() {
                 return Ok(());
             }

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Xenstore {
     stream: UnixStream,
+    /// What was received and is no message yet.
+    inbox: Vec<u8>,
     requests: u32,
     /// Paths that watches saw change, and that nobody has asked for yet.
     changed: VecDeque<String>,
@@ -54,6 +56,7 @@ impl Xenstore {
     pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
         Ok(Self {
             stream: UnixStream::connect(socket).await?,
+            inbox: Vec::new(),
             requests: 0,
             changed: VecDeque::new(),
         })
@@ -110,12 +113,10 @@ impl Xenstore {
         if let Some(path) = self.known_change() {
             return Ok(Some(path));
         }
-        // A message that has begun is waited for: half of one says nothing.
-        match timeout(longest, self.stream.readable()).await {
-            Err(_) => return Ok(None),
-            Ok(readable) => readable?,
-        }
-        let message = self.receive().await?;
+        let Ok(message) = timeout(longest, self.receive()).await else {
+            return Ok(None);
+        };
+        let message = message?;
         if message.kind != WATCH_EVENT {
             return Err(broken("answers what nobody asked"));
         }
@@ -188,21 +189,40 @@ impl Xenstore {
             .extend(strings(&event.payload).into_iter().next());
     }
 
+    /// The next message. Who stops waiting loses nothing of it.
     async fn receive(&mut self) -> io::Result<Message> {
-        let mut header = [[0; 4]; HEADER / 4];
-        self.stream.read_exact(header.as_flattened_mut()).await?;
-        let [kind, request, _transaction, length] = header.map(u32::from_ne_bytes);
-        let length = length as usize;
+        loop {
+            if let Some(message) = self.take_message()? {
+                return Ok(message);
+            }
+            if self.stream.read_buf(&mut self.inbox).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> io::Result<Option<Message>> {
+        let Some((header, rest)) = self.inbox.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let number = |at: usize| {
+            let octets = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+            u32::from_ne_bytes(octets)
+        };
+        let (kind, request, length) = (number(0), number(4), number(12) as usize);
         if length > ANSWER_MAX {
             return Err(broken("sends more than an answer can have"));
         }
-        let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload).await?;
-        Ok(Message {
+        let Some(payload) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let payload = payload.to_vec();
+        self.inbox.drain(..HEADER + length);
+        Ok(Some(Message {
             kind,
             request,
             payload,
-        })
+        }))
     }
 }
 

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     model::{
         Bound, Conflict, Desired, IfName, InterfaceSelector, Interfaces, Link, LinkKind, LinkLocal,
-        Located, Nic, NicId, NicState, Outcome, Permission, Placed, Reading, conflicts,
+        Located, Mac, Nic, NicId, NicState, Outcome, Permission, Placed, Reading, XenGuest,
+        conflicts,
     },
     ruleset::{NicRules, Ruleset},
 };
@@ -103,15 +104,8 @@ impl<'a> Finder<'a> {
             InterfaceSelector::Name(_) | InterfaceSelector::Xen { .. } => {}
             InterfaceSelector::MacOnBridge(bridge) => {
                 self.is_bridge(bridge)?;
-                let of_one_guest = links.iter().all(|link| self.host.xen_facts(link).is_some());
-                if let [first, second, ..] = links[..]
-                    && !of_one_guest
-                {
-                    let tap = nic.mac.tap();
-                    return Err(quarantined(format!(
-                        "ports {} and {} of bridge {bridge} both have MAC {tap}",
-                        first.name, second.name
-                    )));
+                if let Some(reason) = self.of_two_guests(&links, bridge, nic.mac) {
+                    return Err(quarantined(reason));
                 }
             }
         }
@@ -119,6 +113,25 @@ impl<'a> Finder<'a> {
             return Err(pending(absent(selector, nic, self.host)));
         }
         self.all_that_are_there(&links, nic)
+    }
+
+    /// Whether ports that were found by one MAC are not one guest's. In Xen a guest's NIC has two, and
+    /// while a VM moves within its host, two domains have its UUID.
+    fn of_two_guests(&self, links: &[&Link], bridge: &IfName, mac: Mac) -> Option<String> {
+        let guest = |link: &Link| {
+            let (nic, facts) = self.host.xen_facts(link)?;
+            let domain = XenGuest::Domain(nic.domain);
+            Some((facts.vm.map_or(domain, XenGuest::Vm), nic.device))
+        };
+        let (first, rest) = links.split_first()?;
+        let whose = guest(first);
+        let second = rest
+            .iter()
+            .find(|link| whose.is_none() || guest(link) != whose)?;
+        Some(format!(
+            "ports {} and {} of bridge {bridge} are of two guests, both with MAC {mac}",
+            first.name, second.name
+        ))
     }
 
     /// Of a guest's two interfaces one may come later. What is wrong with one is wrong with both.

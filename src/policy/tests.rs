@@ -182,7 +182,8 @@ fn two_ports_of_one_mac_quarantine_the_nic_that_is_found_by_it() {
     let compiled = compiled(vec![nic("a", "06:b2:00:00:00:01", "on br0")], &twice);
     assert!(compiled.ruleset.nics.is_empty());
     let state = &compiled.outcomes.values().next().unwrap().state;
-    let reason = "ports vnet0 and vnet1 of bridge br0 both have MAC fe:b2:00:00:00:01";
+    let reason =
+        "ports vnet0 and vnet1 of bridge br0 are of two guests, both with MAC 06:b2:00:00:00:01";
     assert_eq!(*state, NicState::Quarantined(reason.to_owned()));
 }
 

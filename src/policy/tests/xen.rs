@@ -70,6 +70,35 @@ fn both_interfaces_of_a_guest_are_bound_however_they_are_named() {
 }
 
 #[test]
+fn two_guests_with_one_mac_are_told_apart() {
+    let mut host = xen_host();
+    let vif = Link {
+        index: 20,
+        name: "vif20.0".parse().unwrap(),
+        ..host.by_name(&"vif7.0".parse().unwrap()).unwrap().clone()
+    };
+    host.links.insert(vif.index, vif);
+    let of = |vm: &str| {
+        let mut host = host.clone();
+        let domain = 20.try_into().unwrap();
+        let facts = XenFacts {
+            mac: "06:b2:00:00:00:01".parse().unwrap(),
+            vm: vm.parse().ok(),
+        };
+        let store = Arc::make_mut(&mut host.xen);
+        store.nics.insert(XenNic { domain, device: 0 }, facts);
+        let by_mac = InterfaceSelector::MacOnBridge("br0".parse().unwrap());
+        outcome_on(&host, "06:b2:00:00:00:01", by_mac)
+    };
+    let expected = "quarantined ports vif7.0 and vif20.0 of bridge br0 are of two guests, both with \
+                    MAC 06:b2:00:00:00:01";
+    assert_eq!(of(OTHER_VM), expected);
+    assert_eq!(of(""), expected);
+    // A VM that moves within its host.
+    assert_eq!(of(VM), "active tap7.0 vif20.0 vif7.0");
+}
+
+#[test]
 fn what_is_not_there_says_what_it_waits_for() {
     for (mac, selector, expected) in [
         (
