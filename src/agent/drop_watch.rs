@@ -29,8 +29,9 @@ const BEHIND: usize = 4_096;
 /// often.
 const COUNTS: Duration = Duration::from_secs(1);
 
-/// How long who begins to watch waits for the counters, from which on drops are counted.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long who begins to watch waits for the counters, from which on drops are counted: what is
+/// dropped before they are read the first time is not. Less than a call may take until its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A packet that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
