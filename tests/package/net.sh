@@ -11,7 +11,8 @@ network() {
     local number
     for number in 1 2 3; do
         ip netns add "guest$number"
-        ip link add "vnet$number" type veth peer name eth0 netns "guest$number"
+        # As libvirt writes it: one of the kernel's own may begin with fe, too, and be another guest's.
+        ip link add "vnet$number" address "fe:00:00:00:00:0$number" type veth peer name eth0 netns "guest$number"
         ip link set "vnet$number" master br0 up
         ip -n "guest$number" link set eth0 address "06:00:00:00:00:0$number" up
         ip -n "guest$number" address add "2001:db8::$number/64" dev eth0 nodad
