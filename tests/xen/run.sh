@@ -90,13 +90,13 @@ stop_agent() {
 nic() { # ID MAC SELECTOR
     echo "{id: $1, mac: '$2', interfaces: [$3], slaac_prefix: '2001:db8::/64', group_ids: [g]}"
 }
-sync() { sgctl sync - <<<"{groups: [{id: g}], nics: [$1]}"; }
+synced() { sgctl sync - <<<"{groups: [{id: g}], nics: [$1]}"; }
 of_vm="{xen: {vmUuid: $vm, device: 0}}"
 
 for program in xenstored oxenstored; do
     start_store $program
     start_agent >/dev/null
-    sync "$(nic nic-1 $mac "$of_vm")" >/dev/null
+    synced "$(nic nic-1 $mac "$of_vm")" >/dev/null
     checks() { check "${program}_$1" "${@:2}"; }
 
     # ---- a VM starts

@@ -13,21 +13,25 @@ use crate::ruleset::name::TABLE;
 pub(super) fn document(remove: &Elements, add: &Elements) -> String {
     let deletions = remove.iter().map(|(set, elements)| {
         let keys = elements.iter().map(|element| key(&element.key));
-        command("delete", set, keys.collect())
+        command("delete", set, keys)
     });
     let additions = add
         .iter()
-        .map(|(set, elements)| command("add", set, elements.iter().map(element).collect()));
+        .map(|(set, elements)| command("add", set, elements.iter().map(element)));
     let commands: Vec<_> = deletions.chain(additions).collect();
     json!({ "nftables": commands }).to_string()
 }
 
-fn command(verb: &str, SetRef { family, name }: &SetRef, elements: Vec<Json>) -> Json {
+fn command(
+    verb: &str,
+    SetRef { family, name }: &SetRef,
+    elements: impl Iterator<Item = Json>,
+) -> Json {
     json!({ verb: { "element": {
         "family": family,
         "table": TABLE,
         "name": name,
-        "elem": elements,
+        "elem": elements.collect::<Vec<_>>(),
     } } })
 }
 
