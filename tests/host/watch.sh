@@ -35,5 +35,10 @@ check what_was_bound_is_told says 'EVENT_KIND_BOUND nic-1 vnet1 on br0' echo "$h
 check what_was_applied_is_told says 'EVENT_KIND_APPLIED' echo "$happened"
 check an_operator_reads_it says 'bound  nic-2  vnet2 on br0' sgctl events
 check and_sees_who_sends says nic-1 sgctl top --once
+top() {
+    { sleep 4 && printf q; } | script -qec 'stty cols 80 rows 24 && sgctl top' /dev/null
+}
+check and_as_it_changes_on_a_terminal exits 0 top
+check with_all_columns has "$output" 'MOST FOR'
 
 finish

@@ -16,21 +16,22 @@ use super::{
 const HEADINGS: [&str; 7] = [
     "NIC",
     "SENT bit/s",
-    "packet/s",
-    "RECEIVED bit/s",
-    "packet/s",
-    "DROPPED packet/s",
+    "pkt/s",
+    "RECV bit/s",
+    "pkt/s",
+    "DROP pkt/s",
     "MOST FOR",
 ];
 
+/// All of it has room on the usual terminal of 80 columns.
 const WIDTHS: [Constraint; 7] = [
-    Constraint::Min(12),
-    Constraint::Length(12),
+    Constraint::Min(20),
+    Constraint::Length(10),
+    Constraint::Length(5),
+    Constraint::Length(10),
+    Constraint::Length(5),
     Constraint::Length(10),
     Constraint::Length(14),
-    Constraint::Length(10),
-    Constraint::Length(16),
-    Constraint::Min(14),
 ];
 
 /// The screen.
@@ -90,6 +91,7 @@ impl Screen {
         let rows = self.rows.as_deref().unwrap_or_default();
         let what = match &self.rows {
             None => "measuring ...".to_owned(),
+            Some(rows) if rows.len() == 1 => "1 NIC".to_owned(),
             Some(rows) => format!("{} NICs", rows.len()),
         };
         frame.render_widget(Line::from(format!("sgagent {}: {what}", self.host)), head);
@@ -196,9 +198,9 @@ mod tests {
     }
 
     fn drawn(screen: &Screen) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(100, 5)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(80, 5)).unwrap();
         let frame = terminal.draw(|frame| screen.draw(frame)).unwrap();
-        let cells = frame.buffer.content.chunks(100);
+        let cells = frame.buffer.content.chunks(80);
         let line = |cells: &[ratatui::buffer::Cell]| {
             let text: String = cells.iter().map(ratatui::buffer::Cell::symbol).collect();
             text.trim_end().to_owned()
@@ -225,7 +227,8 @@ mod tests {
         ]);
         let lines = drawn(&screen);
         assert_eq!(lines[0], "sgagent host: 3 NICs");
-        assert!(lines[1].starts_with("NIC ") && lines[1].contains("DROPPED packet/s"));
+        let words: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(words.join(" "), HEADINGS.join(" "));
         assert!(
             lines[2].starts_with("b ") && lines[2].ends_with("spoofed-mac"),
             "{lines:#?}"
