@@ -23,6 +23,9 @@ Each line of the answer begins with
 Where the kernel's bridges track no connections themselves (before Linux 5.3) the module br_netfilter
 is loaded, now and at boot, with what it would turn on for every bridge of the host turned off.
 
+On a host of Xen, in its first domain, the services run as root, whose Xen's store is: a drop-in of the
+package (/usr/share/sgagent/xen/sgagent.conf) is put beside each unit.
+
 Exit codes:
   0  sgagent runs; --check: nothing is missing
   1  a step failed; standard error says which
@@ -264,6 +267,23 @@ check_firewalls() {
     [ -n "$others" ] || find_out ok firewalls "none that flushes or hides rules"
 }
 
+# What the package has for hosts of Xen, and where it belongs beside a unit.
+readonly of_xen=/usr/share/sgagent/xen/sgagent.conf
+readonly units='sgagent sgagent-boot'
+drop_in() { echo "/etc/systemd/system/$1.service.d/xen.conf"; }
+is_xen() { grep -qs control_d /proc/xen/capabilities; }
+has_drop_ins() {
+    for unit in $units; do cmp -s "$of_xen" "$(drop_in "$unit")" || return 1; done
+}
+check_xen() {
+    is_xen || return 0
+    if has_drop_ins; then
+        find_out ok xen "the services run as root, whose Xen's store is"
+    else
+        find_out todo xen "the services are to run as root, whose Xen's store is"
+    fi
+}
+
 installed() {
     case $kind in
     deb) dpkg-query -W -f '${db:Status-Status} ${Version}\n' sgagent 2>/dev/null | sed -n 's/^installed //p' ;;
@@ -382,6 +402,16 @@ configure() {
     restart=yes
 }
 
+provide_xen() {
+    if ! is_xen || has_drop_ins; then return 0; fi
+    for unit in $units; do
+        step "$unit.service runs as root, whose Xen's store is ($(drop_in "$unit"))"
+        install -D -m 644 "$of_xen" "$(drop_in "$unit")" || fail "$(drop_in "$unit") can't be written"
+    done
+    systemctl daemon-reload || fail "systemd does not read its units again"
+    restart=yes
+}
+
 start() {
     if ! systemctl --quiet is-enabled sgagent.service; then
         step "enables sgagent.service"
@@ -424,6 +454,7 @@ check_kernel
 check_bridges
 check_ovs
 check_firewalls
+check_xen
 check_sgagent
 if [ -n "$check" ]; then
     show
@@ -443,6 +474,7 @@ if [ "$where" = unknown ]; then
     case $where in br_netfilter*) provide_br_netfilter ;; esac
 fi
 configure
+provide_xen
 start
 [ -n "$json" ] || echo "bootstrap: sgagent $(installed) runs${changed:+ (something was changed)}"
 report 0

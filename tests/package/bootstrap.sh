@@ -67,6 +67,24 @@ check who_has_stopped_it_is_told exits 4 bootstrap --check
 check a_service_that_was_stopped_is_started exits 0 bootstrap
 check it_runs_again agent_runs
 
+# ---- on a host of Xen, as far as this file says it
+printf '#!/bin/sh\ncase $* in *" /proc/xen/capabilities") exit 0 ;; esac\nexec /usr/bin/grep "$@"\n' >"$host/usr/local/sbin/grep"
+chmod 755 "$host/usr/local/sbin/grep"
+check of_xen_something_is_missing exits 4 bootstrap --check --json
+check it_is_the_drop_ins is todo state xen
+forget
+check they_are_put_there exits 0 bootstrap --json
+check beside_both_units is 3 changed
+for unit in sgagent sgagent-boot; do
+    check "as_the_package_has_it_for_$unit" cmp packaging/xen/sgagent.conf "$host/etc/systemd/system/$unit.service.d/xen.conf"
+done
+check systemd_reads_them_before_it_starts has "$(asked | grep -E 'daemon-reload| restart ')" $'daemon-reload\nsystemctl restart sgagent.service'
+check once_they_are_there_it_is_content exits 0 bootstrap --check --json
+check of_xen_too is ok state xen
+rm "$host/usr/local/sbin/grep"
+check elsewhere_nothing_is_said_of_xen exits 0 bootstrap --check --json
+check nothing_at_all is '' state xen
+
 # ---- what is wrong
 echo 'nonsense = 1' >"$host/packages/wrong.toml"
 check a_wrong_configuration_is_refused exits 3 bootstrap --config /packages/wrong.toml
