@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH=$(realpath "$1"):$PATH
 vm=0a1b2c3d-0000-4fff-8000-00000000abcd other=0a1b2c3d-0000-4fff-8000-00000000abce
 mac=06:b2:00:00:04:79 other_mac=06:b2:00:00:04:80
-router=2001:db8::1 address=2001:db8::4b2:ff:fe00:479 other_address=2001:db8::4b2:ff:fe00:480
+router=2001:db8::1 nobodys=2001:db8::bad address=2001:db8::4b2:ff:fe00:479 other_address=2001:db8::4b2:ff:fe00:480
 work=/run/xenstored
 running=()
 trap 'kill "${running[@]}" 2>/dev/null || true' EXIT
@@ -55,6 +55,27 @@ ip link add eth0 type veth peer name eth0 netns router
 ip link set eth0 master xenbr0 up
 ip -n router link set eth0 up
 ip -n router address add $router/64 dev eth0 nodad
+router_mac=$(ip -n router -o link show eth0 | sed 's|.*link/ether \([^ ]*\).*|\1|')
+# What arrives there from an address that is no guest's.
+ip netns exec router nft -f - <<RULES
+table netdev seen {
+    counter lies { }
+    chain c {
+        type filter hook ingress device eth0 priority 0
+        ip6 saddr $nobodys counter name lies
+    }
+}
+RULES
+lies() { ip netns exec router nft list counter netdev seen lies | awk '$1 == "packets" { print $2 }'; }
+a_lie_arrived() { (($(lies) > 0)); }
+# A guest that doesn't ask who the router is lies 500 times a second.
+lie() { # INTERFACE GUEST
+    ip -n "$2" neighbour replace $router lladdr "$router_mac" dev "$1" nud permanent
+    # Deprecated, so that what else the guest sends is from its own.
+    ip -n "$2" address replace $nobodys/64 dev "$1" nodad preferred_lft 0
+    ip netns exec "$2" ping -6 -q -i 0.002 -I $nobodys $router >/dev/null &
+    liar=$! running+=($!)
+}
 plug() { # INTERFACE GUEST MAC
     ip netns list | grep -qw "$2" || ip netns add "$2"
     ip link add "$1" address fe:ff:ff:ff:ff:ff type veth peer name "$1" netns "$2" address "$3"
@@ -92,6 +113,15 @@ nic() { # ID MAC SELECTOR
 }
 synced() { sgctl sync - <<<"{groups: [{id: g}], nics: [$1]}"; }
 of_vm="{xen: {vmUuid: $vm, device: 0}}"
+
+# Nobody protects anything yet.
+plug vif6.0 guest $mac $address
+lie vif6.0 guest
+check what_a_guest_pretends_can_be_seen soon a_lie_arrived
+kill $liar
+wait $liar || true
+ip netns delete guest
+soon not ip link show vif6.0
 
 for program in xenstored oxenstored; do
     start_store $program
@@ -133,6 +163,20 @@ for program in xenstored oxenstored; do
     ip link set vif7.0 master xenbr0
     checks it_is_bound_again soon bound nic-1 vif7.0
     checks and_reaches_the_router soon reaches guest
+    lied=$(lies)
+    lie vif7.0 guest
+    reached=0
+    for _ in {1..20}; do
+        ip link set vif7.0 nomaster
+        ip link set vif7.0 master xenbr0
+        ! soon reaches guest || reached=$((reached + 1))
+    done
+    checks each_time_it_reaches_the_router test $reached = 20
+    checks and_nothing_passed_in_between is "$lied" lies
+    checks though_the_guest_kept_lying kill $liar
+    wait $liar || true
+    ip -n guest address delete $nobodys/64 dev vif7.0
+    ip -n guest neighbour delete $router dev vif7.0
 
     # ---- the store's daemon ends, and the agent begins anew
 
