@@ -1,15 +1,11 @@
 //! What the daemon's commands do: puts the parts together.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use libsystemd::daemon::{self as systemd, NotifyState};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,27 +15,23 @@ use tracing::{info, warn};
 
 use crate::{
     agent::{FlowTable, Handle, restore_settings},
-    config::{Config, Placement, Xenstore},
+    config::{Config, Xenstore},
     dataplane::{
         Dataplane as _,
         nft::{self, Nft},
     },
     failpoint::reach,
-    grpc::{self, Listener, ServeOptions, Tls, serve},
+    grpc::{Listener, ServeOptions, Tls, serve},
     link::{self, LinkError, Netlink},
     metrics::{self, Exporter},
-    model::{
-        BridgeConfig, Desired, Domain, Fault, IfName, InterfaceSelector, Interfaces, Link,
-        LinkKind, Located, Nic, NicState, VmUuid, XenFacts, XenGuest, XenNic, XenStore,
-    },
-    policy::{self, Numbering},
-    sgctl,
     store::Store as _,
     telemetry,
 };
 
+mod compile;
 mod start;
 
+pub use compile::compile;
 use start::{STORE, Started, open_store};
 
 /// Serves until SIGTERM or SIGINT. The rules stay in the kernel.
@@ -205,115 +197,5 @@ fn flow_table() -> Option<FlowTable> {
     Some(FlowTable {
         entries: read("nf_conntrack_count")?,
         maximum: read("nf_conntrack_max")?,
-    })
-}
-
-/// Prints the ruleset of a desired-state file, a `SyncRequest` in YAML or JSON.
-#[expect(clippy::print_stdout, reason = "command output")]
-pub fn compile(file: &Path, config: &Config) -> Result<()> {
-    let name = file.display().to_string();
-    let text = sgctl::document::read(&name).map_err(|failure| anyhow!("{failure}"))?;
-    let request = sgctl::document::sync(&name, &text).map_err(|failure| anyhow!("{failure}"))?;
-    let faults = |faults: Vec<Fault>| {
-        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        anyhow!("{name}:\n  {}", lines.join("\n  "))
-    };
-    let delta = grpc::convert::sync(request)
-        .map_err(faults)?
-        .into_parts()
-        .0
-        .delta;
-    let host = Arc::new(Located::from(imagine(&delta.nics, config)?));
-    let desired = Desired::default()
-        .change(&delta, &config.model_limits(), &host)
-        .map_err(faults)?;
-    let compiled = policy::compile(&desired, &host, &mut Numbering::default());
-    for (id, outcome) in &compiled.outcomes {
-        if let NicState::Quarantined(reason) | NicState::Pending(reason) = &outcome.state {
-            println!("# NIC {id} is left out: {reason}");
-        }
-    }
-    let placement = match config.placement {
-        Placement::Bridge => nft::Placement::Bridge,
-        // The kernel is not asked here.
-        Placement::Auto | Placement::BrNetfilter => nft::Placement::BrNetfilter,
-    };
-    print!(
-        "{}",
-        Nft::new(config.nft.clone(), config.parameters(placement)).render(&compiled.ruleset)
-    );
-    Ok(())
-}
-
-/// A guest of Xen as a domain, of this number where it has none.
-fn running(guest: XenGuest, number: usize) -> Result<(Domain, Option<VmUuid>)> {
-    Ok(match guest {
-        XenGuest::Domain(domain) => (domain, None),
-        XenGuest::Vm(vm) => (Domain::try_from(u32::try_from(number)?)?, Some(vm)),
-    })
-}
-
-/// Interfaces as the NICs name them: those of a name on the first bridge that the
-/// configuration manages, or on br0.
-fn imagine(nics: &[Nic], config: &Config) -> Result<Interfaces> {
-    let first = config
-        .bridges
-        .first()
-        .and_then(|bridge| bridge.name.exact())
-        .unwrap_or("br0");
-    let first: IfName = first.parse()?;
-    let mut links = BTreeMap::new();
-    let mut bridges = BTreeMap::new();
-    let mut add = |name: IfName, mac: [u8; 6], master: Option<u32>, kind: LinkKind| {
-        let index = u32::try_from(links.len() + 1).unwrap_or(u32::MAX);
-        links.insert(
-            index,
-            Link {
-                index,
-                name,
-                mac,
-                master,
-                kind,
-                multicast_snooping: false,
-            },
-        );
-        index
-    };
-    let mut xen = XenStore::default();
-    for (i, nic) in nics.iter().enumerate() {
-        for selector in &nic.interfaces {
-            let (bridge, name) = match selector {
-                InterfaceSelector::Name(name) => (&first, name.clone()),
-                InterfaceSelector::MacOnBridge(bridge) => (bridge, format!("vnet{i}").parse()?),
-                InterfaceSelector::Xen { guest, device } => {
-                    let (domain, vm) = running(*guest, i + 1)?;
-                    let (device, mac) = (*device, nic.mac);
-                    let facts = XenFacts { mac, vm };
-                    xen.nics.insert(XenNic { domain, device }, facts);
-                    (&first, format!("vif{domain}.{device}").parse()?)
-                }
-            };
-            let master = *bridges
-                .entry(bridge.clone())
-                .or_insert_with(|| add(bridge.clone(), [0; 6], None, LinkKind::Bridge));
-            add(name, nic.mac.tap().octets(), Some(master), LinkKind::Other);
-        }
-    }
-    let mut managed = config.bridges.clone();
-    for name in bridges.keys().chain(std::iter::once(&first)) {
-        if !managed.iter().any(|bridge| bridge.name.matches(name)) {
-            let name = name.as_str().parse()?;
-            managed.push(BridgeConfig {
-                adopted: true,
-                ..BridgeConfig::new(name)
-            });
-        }
-    }
-    Ok(Interfaces {
-        links,
-        bridges: managed,
-        xen: xen.into(),
-        guest_patterns: config.guest_interfaces.clone(),
-        ..Interfaces::default()
     })
 }

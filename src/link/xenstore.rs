@@ -3,8 +3,9 @@
 //! domain (xenstored or oxenstored).
 //!
 //! A message is a header of four 32-bit numbers in the host's order (what, request, transaction,
-//! length) and at most 4,096 octets, of which oxenstored's answers take no notice. A request is answered by a message of its own kind and number,
-//! or by an error. What a watch saw comes between answers, unasked.
+//! length) and at most 4,096 octets, of which oxenstored's answers take no notice. A request is
+//! answered by a message of its own kind and number, or by an error. What a watch saw comes between
+//! answers, unasked.
 
 use std::{collections::VecDeque, io, path::Path, time::Duration};
 
