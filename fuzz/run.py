@@ -5,6 +5,7 @@
     make fuzz SECONDS=600               ten
     make fuzz ONLY='requests'           those whose name this pattern finds
     fuzz/run.py --json                  a line of JSON for each target on standard output, as it ends
+    fuzz/run.py --build                 builds them and ends
     make fuzz-corpus                    takes what was found worth keeping into fuzz/corpus
 
 What the targets find is kept under the target directory, from run to run; the seeds in fuzz/corpus
@@ -161,6 +162,7 @@ def main():
     parser.add_argument('--only', default='')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--json', action='store_true')
+    parser.add_argument('--build', action='store_true')
     parser.add_argument('--minimise', action='store_true')
     arguments = parser.parse_args()
     wanted = targets(arguments.only)
@@ -168,6 +170,8 @@ def main():
         sys.exit(f'no target is called like {arguments.only}')
     say('building')
     subprocess.run([*CARGO, 'build', *PLAIN], cwd=ROOT, check=True, stdout=sys.stderr)
+    if arguments.build:
+        return
     if arguments.minimise:
         for target in wanted:
             minimise(target)

@@ -59,9 +59,13 @@ class Proof:
     """What was run, and what it said."""
 
     def __init__(self, random, only):
-        self.started, self.only = time.monotonic(), re.compile(only)
+        self.started = self.built = time.monotonic()
+        self.only = re.compile(only)
         self.rows, self.failed = {}, []
         self.random = {'SGAGENT_PROOF_RANDOM': '1'} if random else {}
+
+    def wants(self, name):
+        return bool(self.only.search(name))
 
     def step(self, name, command, says=None, **variables):
         """Runs a command with these variables; its output is kept, and what it says becomes a row.
@@ -69,7 +73,7 @@ class Proof:
         One that ends with an error, or does not say what it has to, has failed. What says nothing
         is done whatever is asked for: others need it.
         """
-        if says and not self.only.search(name):
+        if says and not self.wants(name):
             return
         began = time.monotonic()
         say(f'==== {name} ...')
@@ -92,12 +96,24 @@ class Proof:
     def table(self):
         width = max(map(len, self.rows), default=0)
         lines = [f'{name:{width}}  {what}' for name, what in self.rows.items()]
-        minutes = (time.monotonic() - self.started) / 60
+        minutes = f'{(time.monotonic() - self.built) / 60:.0f} minutes, built in {(self.built - self.started) / 60:.0f}'
         if self.failed:
             ended = 'NOT PROVEN: ' + ', '.join(self.failed)
         else:
             ended = 'all as it must be' if self.rows else 'NOT PROVEN: nothing was run'
-        return '\n'.join([*lines, f'{ended} ({minutes:.0f} minutes)'])
+        return '\n'.join([*lines, f'{ended} ({minutes})'])
+
+
+def build(proof):
+    """Packages, crates and the programs first: what runs in namespaces has no network."""
+    proof.step('set-up', ['tests/setup.sh'])
+    programs = ['cargo', 'test', '--no-run', *OPTIMISED, '--test']
+    proof.step('build', [*programs, 'proof', '--test', 'traffic', '--test', 'link'])
+    if proof.wants('faults'):
+        proof.step('build of faults', [*programs, 'faults', '--features', 'failpoints'])
+    if proof.wants('fuzzing'):
+        proof.step('build of fuzzing', ['make', 'fuzz', 'FUZZ=--build'])
+    proof.built = time.monotonic()
 
 
 def here(proof, much):
@@ -136,9 +152,7 @@ def main():
     much = SHORT if arguments.short else FULL
     LOGS.mkdir(parents=True, exist_ok=True)
     proof = Proof(much is FULL, arguments.only)
-    # Packages, crates and the programs first: what runs in namespaces has no network.
-    proof.step('set-up', ['tests/setup.sh'])
-    proof.step('build', ['cargo', 'test', '--no-run', *OPTIMISED, '--test', 'proof', '--test', 'traffic', '--test', 'link'])
+    build(proof)
     with concurrent.futures.ThreadPoolExecutor() as lanes:
         ended = [lanes.submit(lane, proof, much) for lane in ([here] if much is SHORT else [here, machines])]
     for lane in ended:
