@@ -23,7 +23,7 @@ use daemon::host::{Host, SGAGENT, nic};
 /// `nobody` is a user of every host; a user namespace may have no other than its root.
 #[test]
 fn the_unix_socket_knows_whose_process_calls() {
-    let mut host = Host::new("who");
+    let mut host = Host::new();
     // The socket is where everybody can reach it: nothing but the agent says no.
     let nobody = [
         "setpriv",
@@ -72,7 +72,7 @@ fn the_unix_socket_knows_whose_process_calls() {
 
 #[test]
 fn metrics_are_told_to_whoever_asks() {
-    let mut host = Host::new("m");
+    let mut host = Host::new();
     host.more = vec!["--metrics-listen=[::1]:9874".to_owned()];
     host.start(&["br0"]);
     assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
@@ -94,7 +94,7 @@ print(urlopen(\"http://[::1]:9874/metrics\").read().decode())";
 
 #[test]
 fn purge_removes_exactly_what_is_ours() {
-    let mut host = Host::new("p");
+    let mut host = Host::new();
     let (settings, tables) = (host.settings(), host.tables());
     host.start(&["br0"]);
     assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
@@ -130,7 +130,7 @@ fn nft_without(files: &Path, word: &str) -> String {
 
 #[test]
 fn a_placement_that_the_kernel_refuses_is_no_start() {
-    let host = Host::new("r");
+    let host = Host::new();
     for (placement, word) in [("bridge", "ibrname"), ("br_netfilter", "table ip6")] {
         let nft = nft_without(host.files.path(), word);
         let mut command = Command::new("ip");
@@ -152,7 +152,7 @@ fn a_placement_that_the_kernel_refuses_is_no_start() {
 
 #[test]
 fn a_kernel_that_shows_no_samples_of_drops_is_none_the_worse() {
-    let mut host = Host::new("s");
+    let mut host = Host::new();
     let nft = nft_without(host.files.path(), "log group");
     let agent = Command::new("ip")
         .args(["netns", "exec", &host.name, SGAGENT, "run"])
@@ -175,7 +175,7 @@ fn a_kernel_that_shows_no_samples_of_drops_is_none_the_worse() {
 
 #[test]
 fn the_placement_follows_what_the_kernel_says() {
-    let mut host = Host::new("a");
+    let mut host = Host::new();
     let nft = nft_without(host.files.path(), "ct state");
     let options = host.options(&["br0"]);
     let options = options.iter().filter(|o| !o.starts_with("--placement"));
@@ -198,7 +198,7 @@ fn the_placement_follows_what_the_kernel_says() {
 /// The store is on a file system of its own, which fills up and is emptied again.
 #[test]
 fn a_full_disk_is_told_and_got_over() {
-    let mut host = Host::new("f");
+    let mut host = Host::new();
     let state = host.files.path().join("state").display().to_string();
     let agent = host.options(&["br0"]).join(" ");
     let script = format!(
@@ -250,7 +250,7 @@ fn a_full_disk_is_told_and_got_over() {
 /// Small hosts have no names of protocols, and nft looks names up there.
 #[test]
 fn no_names_of_protocols_are_needed() {
-    let mut host = Host::new("p");
+    let mut host = Host::new();
     let groups = host.files.path().join("groups.yaml");
     let text = "groups: [{id: g, rules: [
         {direction: DIRECTION_INGRESS, protocol: PROTOCOL_TCP, remote: {anyone: true}},
@@ -277,7 +277,7 @@ nics: [{id: n, mac: '06:b2:00:00:04:79', interfaces: [{name: vnet0}], group_ids:
 /// A bridge that is made while the agent runs is closed from its first frame.
 #[test]
 fn guests_ports_are_closed_before_their_bridge_is_there() {
-    let mut host = Host::new("b");
+    let mut host = Host::new();
     host.sh("ip link del br0");
     host.start(&["br0"]);
     let rules = host.sh("nft list chain bridge sgagent guard");
@@ -291,7 +291,7 @@ fn guests_ports_are_closed_before_their_bridge_is_there() {
 /// that it wants; the README says it.)
 #[test]
 fn what_nft_lists_can_be_loaded_again() {
-    let mut host = Host::new("l");
+    let mut host = Host::new();
     host.start(&["br0"]);
     assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
     let saved = host.files.path().join("saved.nft").display().to_string();
@@ -303,7 +303,7 @@ fn what_nft_lists_can_be_loaded_again() {
 
 #[test]
 fn settings_of_the_unmanaged_are_never_touched() {
-    let mut host = Host::new("u");
+    let mut host = Host::new();
     let of_br9 = "ip -d link show br9 | sed 's/[0-9]*\\.[0-9][0-9]//g; s/  */ /g'
                   nft list table inet theirs; nft list table bridge theirs
                   sysctl -a 2>/dev/null | grep bridge-nf";
@@ -315,7 +315,7 @@ fn settings_of_the_unmanaged_are_never_touched() {
 
 #[test]
 fn nothing_is_programmed_until_a_bridge_is_managed() {
-    let mut host = Host::new("n");
+    let mut host = Host::new();
     let (settings, tables) = (host.settings(), host.tables());
     host.start(&[]);
     let (ok, said) = host.sgctl(&["apply", &nic(host.files.path())]);
@@ -336,7 +336,7 @@ fn nothing_is_programmed_until_a_bridge_is_managed() {
 
 #[test]
 fn a_bridge_with_guests_waits_for_an_operator_to_say_so() {
-    let mut host = Host::new("h");
+    let mut host = Host::new();
     let (settings, tables) = (host.settings(), host.tables());
     // As the package's configuration has it.
     host.start(&["br0,adopted=false"]);
@@ -362,7 +362,7 @@ fn a_bridge_with_guests_waits_for_an_operator_to_say_so() {
 
 #[test]
 fn a_second_daemon_on_the_same_state_is_refused() {
-    let mut host = Host::new("s");
+    let mut host = Host::new();
     host.start(&["br0"]);
     let second = host.command("run", &["br0"]).output().unwrap();
     assert!(!second.status.success());
@@ -372,7 +372,7 @@ fn a_second_daemon_on_the_same_state_is_refused() {
 
 #[test]
 fn compile_prints_what_nft_takes_and_touches_nothing() {
-    let host = Host::new("c");
+    let host = Host::new();
     let tables = host.tables();
     let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
     for name in [

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,8 +22,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(name: &str) -> Self {
-        let name = format!("sgd{}{name}", std::process::id());
+    pub(crate) fn new() -> Self {
+        static HOSTS: AtomicU32 = AtomicU32::new(0);
+        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sgd{}-{number}", std::process::id());
         run("ip", &["netns", "add", &name]);
         let host = Self {
             name,

@@ -9,7 +9,7 @@ const ADDRESS: &str = "2001:db8::77";
 
 /// What is logged when nft refuses a guest's address, and quotes what it refuses as nft does.
 fn refusal(level: &str) -> String {
-    let mut host = Host::new(level);
+    let mut host = Host::new();
     let nft = host.files.path().join("nft");
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *'-f -') ;; *) exec nft \"$@\" ;; esac\n\

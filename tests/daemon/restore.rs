@@ -12,8 +12,8 @@ fn restore(host: &Host, bridges: &[&str]) -> (bool, String) {
 }
 
 /// A host that was shut down with a NIC in force.
-fn after_a_boot(name: &str) -> Host {
-    let mut host = Host::new(name);
+fn after_a_boot() -> Host {
+    let mut host = Host::new();
     host.start(&["br0"]);
     assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
     host.stop();
@@ -33,7 +33,7 @@ fn guard(host: &Host) -> String {
 
 #[test]
 fn what_was_acknowledged_is_in_force_and_nobody_is_served() {
-    let host = after_a_boot("ra");
+    let host = after_a_boot();
     let (done, said) = restore(&host, &["br0"]);
     assert!(done, "{said}");
     let guard = guard(&host);
@@ -46,7 +46,7 @@ fn what_was_acknowledged_is_in_force_and_nobody_is_served() {
 
 #[test]
 fn guests_are_closed_where_the_state_is_damaged() {
-    let host = after_a_boot("rb");
+    let host = after_a_boot();
     damage(&host);
     let (done, said) = restore(&host, &["br0"]);
     assert!(
@@ -62,7 +62,7 @@ fn guests_are_closed_where_the_state_is_damaged() {
 
 #[test]
 fn guests_are_closed_where_there_never_was_a_state() {
-    let host = Host::new("rc");
+    let host = Host::new();
     let (done, said) = restore(&host, &["br0"]);
     assert!(done, "{said}");
     assert!(guard(&host).contains("goto drop_unbound"));
@@ -70,7 +70,7 @@ fn guests_are_closed_where_there_never_was_a_state() {
 
 #[test]
 fn what_is_in_the_kernel_is_better_than_nothing() {
-    let host = after_a_boot("rd");
+    let host = after_a_boot();
     assert!(restore(&host, &["br0"]).0);
     let before = guard(&host);
     damage(&host);
@@ -81,7 +81,7 @@ fn what_is_in_the_kernel_is_better_than_nothing() {
 
 #[test]
 fn a_daemon_whose_state_is_damaged_closes_guests_too() {
-    let host = after_a_boot("re");
+    let host = after_a_boot();
     damage(&host);
     let said = host.command("run", &["br0"]).output().unwrap();
     assert!(!said.status.success());
@@ -94,7 +94,7 @@ fn a_daemon_whose_state_is_damaged_closes_guests_too() {
 
 #[test]
 fn a_daemon_that_runs_is_not_disturbed() {
-    let mut host = Host::new("rf");
+    let mut host = Host::new();
     host.start(&["br0"]);
     assert!(host.sgctl(&["apply", &nic(host.files.path())]).0);
     let before = guard(&host);
@@ -109,7 +109,7 @@ fn a_daemon_that_runs_is_not_disturbed() {
 
 #[test]
 fn nothing_is_touched_where_no_bridge_is_managed() {
-    let host = Host::new("rg");
+    let host = Host::new();
     let before = (host.settings(), host.tables());
     let (done, said) = restore(&host, &[]);
     assert!(done, "{said}");
