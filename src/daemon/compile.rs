@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use crate::{
     config::{Config, Placement},
@@ -108,6 +108,9 @@ struct Names {
     /// What others are called.
     taken: BTreeSet<IfName>,
     domains: BTreeMap<XenGuest, Domain>,
+    /// Where to look for a number that is free.
+    next_tap: u32,
+    next_domain: u32,
 }
 
 impl Names {
@@ -115,6 +118,8 @@ impl Names {
         let mut names = Self {
             taken: BTreeSet::new(),
             domains: BTreeMap::new(),
+            next_tap: 0,
+            next_domain: 1,
         };
         for selector in nics.iter().flat_map(|nic| &nic.interfaces) {
             match selector {
@@ -137,11 +142,13 @@ impl Names {
 
     /// A tap's name that is nobody else's.
     fn tap(&mut self) -> Result<IfName> {
-        let mut all = (0..=u32::MAX).filter_map(|i| format!("vnet{i}").parse::<IfName>().ok());
-        let free = all.find(|name| !self.taken.contains(name));
-        let free = free.context("there are no more names for interfaces")?;
-        self.taken.insert(free.clone());
-        Ok(free)
+        loop {
+            let name = format!("vnet{}", self.next_tap).parse()?;
+            self.next_tap += 1;
+            if !self.taken.contains(&name) {
+                return Ok(name);
+            }
+        }
     }
 
     /// The domain that a guest of Xen is: what it is named by, or one that is nobody else's.
@@ -149,12 +156,14 @@ impl Names {
         if let Some(known) = self.domains.get(&guest) {
             return Ok(*known);
         }
-        let taken: BTreeSet<Domain> = self.domains.values().copied().collect();
-        let mut all = (1..=u32::from(u16::MAX)).filter_map(|i| Domain::try_from(i).ok());
-        let free = all.find(|domain| !taken.contains(domain));
-        let free = free.context("Xen has no more numbers for domains")?;
-        self.domains.insert(guest, free);
-        Ok(free)
+        loop {
+            let domain = Domain::try_from(self.next_domain)?;
+            self.next_domain += 1;
+            if !self.domains.contains_key(&XenGuest::Domain(domain)) {
+                self.domains.insert(guest, domain);
+                return Ok(domain);
+            }
+        }
     }
 }
 

@@ -39,6 +39,6 @@ top() {
     { sleep 4 && printf q; } | script -qec 'stty cols 80 rows 24 && sgctl top' /dev/null
 }
 check and_as_it_changes_on_a_terminal exits 0 top
-check with_all_columns has "$output" 'MOST FOR'
+check with_whole_headings has "$output" 'DROP pkt/s MOST FOR'
 
 finish

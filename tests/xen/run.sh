@@ -76,7 +76,7 @@ lie() { # INTERFACE GUEST
     ip netns exec "$2" ping -6 -q -i 0.002 -I $nobodys $router >/dev/null &
     liar=$! running+=($!)
 }
-plug() { # INTERFACE GUEST MAC
+plug() { # INTERFACE GUEST MAC ADDRESS
     ip netns list | grep -qw "$2" || ip netns add "$2"
     ip link add "$1" address fe:ff:ff:ff:ff:ff type veth peer name "$1" netns "$2" address "$3"
     ip link set "$1" master xenbr0 up
@@ -173,7 +173,8 @@ for program in xenstored oxenstored; do
     done
     checks each_time_it_reaches_the_router test $reached = 20
     checks and_nothing_passed_in_between is "$lied" lies
-    checks though_the_guest_kept_lying kill $liar
+    checks though_the_guest_kept_lying says spoofed-source sgctl drops nic-1
+    kill $liar
     wait $liar || true
     ip -n guest address delete $nobodys/64 dev vif7.0
     ip -n guest neighbour delete $router dev vif7.0
