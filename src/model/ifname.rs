@@ -11,7 +11,8 @@ const MAX: usize = 15;
 
 /// The kernel's name of an interface: 1–15 characters of `A-Za-z0-9._+-`, more
 /// narrow than what the kernel takes (net/core/dev.c `dev_valid_name`), so that a
-/// name needs no quoting in any text that it gets into.
+/// name needs no quoting in any text that it gets into; no `+` at its end, where it would be a pattern
+/// to iptables (ip6tables(8), `-i`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(Arc<str>);
@@ -38,6 +39,11 @@ impl FromStr for IfName {
         }
         if text == "." || text == ".." || text == "-" {
             return Err(ValueError::new(format!("{text:?} is no interface name")));
+        }
+        if text.ends_with('+') {
+            return Err(ValueError::new(format!(
+                "{text:?} is no interface name here: with + at its end it is a pattern to iptables"
+            )));
         }
         match text.chars().find(|c| !allowed(*c)) {
             Some(c) => Err(ValueError::new(format!(
