@@ -347,7 +347,16 @@ impl Dataplane for Nft {
 
     async fn purge(&mut self) -> Result<(), DataplaneError> {
         let mut text = String::new();
-        for family in self.reader().our_families().await? {
+        let ours = self.reader().our_families().await?;
+        // Asleep first, as in a replacement, or a chain without its maps drops what is permitted.
+        for family in ours.iter().filter(|family| **family != "netdev") {
+            let _ = writeln!(
+                text,
+                "add table {family} {} {{ flags dormant; }}",
+                name::TABLE
+            );
+        }
+        for family in ours {
             let _ = writeln!(text, "delete table {family} {}", name::TABLE);
         }
         if text.is_empty() {
