@@ -26,6 +26,14 @@ test: setup ## Run every test, those against the kernel included
 	$(TEST) --no-run
 	tests/run.sh $(TEST) --offline --no-fail-fast
 
+# The traffic tests once more, on the other dataplane. What can't hold there is in
+# tests/traffic/ip6tables.txt, and has to fail.
+.PHONY: test-ip6tables
+test-ip6tables: setup ## Run the traffic tests on the dataplane ip6tables
+	$(TEST) --no-run --test traffic
+	tests/ip6tables.sh "$$($(TEST) --offline --no-run --test traffic --message-format json 2>/dev/null | \
+		sed -n 's/.*"name":"traffic".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)"
+
 # Where connection tracking of the bridge is what is to be tested and this kernel has none. What
 # differs by placement is in tests/traffic/placement.rs. PLACEMENT=br_netfilter runs the other.
 PLACEMENT ?= bridge

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     access::{Client, TlsFiles},
-    config::{Config, ConfigError, LogFormat, Placement},
+    config::{Config, ConfigError, Kind, LogFormat, Placement},
     model::{BridgeConfig, IfPattern},
 };
 
@@ -71,12 +71,24 @@ pub struct Options {
     /// Where what was acknowledged is kept.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// What programs the kernel.
+    #[arg(long, value_enum)]
+    dataplane: Option<Kind>,
     /// Where the stateful stage runs.
     #[arg(long, value_enum)]
     placement: Option<Placement>,
     /// The nft program.
     #[arg(long, value_name = "PROGRAM")]
     nft: Option<String>,
+    /// What the names of ip6tables-restore and ip6tables-save begin with.
+    #[arg(long, value_name = "PROGRAM")]
+    ip6tables: Option<String>,
+    /// The same of ebtables-restore and ebtables-save, and the program itself.
+    #[arg(long, value_name = "PROGRAM")]
+    ebtables: Option<String>,
+    /// The ipset program.
+    #[arg(long, value_name = "PROGRAM")]
+    ipset: Option<String>,
     /// What to log: error, warn, info, debug.
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -90,8 +102,8 @@ pub struct Options {
     /// The socket of Xen's store; `auto`, where a host of Xen has it, or `none`.
     #[arg(long, value_name = "PATH")]
     xenstore: Option<String>,
-    /// A managed bridge: `name=br0[,uplink=eth0][,router=fe80::1][,dhcpv6-server=fe80::1][,adopted=true]`,
-    /// each but the name as often as needed. May be repeated.
+    /// A managed bridge: `name=br0`, and behind commas `uplink=eth0`, `router=fe80::1`,
+    /// `dhcpv6-server=fe80::1`, each as often as needed, and `adopted=true`. May be repeated.
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = bridge)]
     bridge: Vec<BridgeConfig>,
     /// One of the keys of [limits]. May be repeated.
@@ -117,8 +129,12 @@ impl Options {
             client,
             metrics_listen,
             state_dir,
+            dataplane,
             placement,
             nft,
+            ip6tables,
+            ebtables,
+            ipset,
             log,
             log_format,
             guest_interface,
@@ -133,8 +149,12 @@ impl Options {
         put(&mut table, "clients", some(client))?;
         put(&mut table, "metrics_listen", some(metrics_listen))?;
         put(&mut table, "state_dir", state_dir.as_ref())?;
+        put(&mut table, "dataplane", dataplane.as_ref())?;
         put(&mut table, "placement", placement.as_ref())?;
         put(&mut table, "nft", nft.as_ref())?;
+        put(&mut table, "ip6tables", ip6tables.as_ref())?;
+        put(&mut table, "ebtables", ebtables.as_ref())?;
+        put(&mut table, "ipset", ipset.as_ref())?;
         put(&mut table, "log", log.as_ref())?;
         put(&mut table, "log_format", log_format.as_ref())?;
         put(&mut table, "guest_interfaces", some(guest_interface))?;
@@ -280,8 +300,12 @@ mod tests {
             "--client=group=ops,role=inspect",
             "--metrics-listen=[::1]:2",
             "--state-dir=/x",
+            "--dataplane=auto",
             "--placement=auto",
             "--nft=n",
+            "--ip6tables=i",
+            "--ebtables=e",
+            "--ipset=s",
             "--log=debug",
             "--log-format=json",
             "--guest-interface=g*",

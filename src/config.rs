@@ -18,9 +18,12 @@ use crate::{
     model::{BridgeConfig, IfPattern, Limits, is_link_local},
 };
 
+mod choice;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+
+pub use choice::{Kind, LogFormat, Placement, Xenstore};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -46,65 +49,6 @@ pub enum ConfigError {
     Key(String),
 }
 
-/// Where the stateful stage runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum Placement {
-    /// `Bridge` where the kernel can do it, else `BrNetfilter`.
-    Auto,
-    /// In table bridge, by the bridge's own connection tracking.
-    Bridge,
-    /// In table ip6, behind `br_netfilter`.
-    BrNetfilter,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// `Journald` where stderr leads to the journal, else `Text`.
-    Auto,
-    /// Entries of systemd's journal with a field for each value.
-    Journald,
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// Where Xen's store is asked whose the interfaces of guests are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum Xenstore {
-    /// Where a host of Xen has it; nowhere on any other.
-    Auto,
-    /// Nowhere.
-    None,
-    /// At this socket of its daemon.
-    Socket(PathBuf),
-}
-
-impl From<String> for Xenstore {
-    fn from(text: String) -> Self {
-        match text.as_str() {
-            "auto" => Self::Auto,
-            "none" => Self::None,
-            _ => Self::Socket(text.into()),
-        }
-    }
-}
-
-impl From<Xenstore> for String {
-    fn from(xenstore: Xenstore) -> Self {
-        match xenstore {
-            Xenstore::Auto => "auto".to_owned(),
-            Xenstore::None => "none".to_owned(),
-            Xenstore::Socket(path) => path.to_string_lossy().into_owned(),
-        }
-    }
-}
-
 /// The daemon's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,10 +65,18 @@ pub struct Config {
     pub metrics_listen: Vec<SocketAddr>,
     /// Where what was acknowledged is kept.
     pub state_dir: PathBuf,
+    /// What programs the kernel.
+    pub dataplane: Kind,
     /// Where the stateful stage runs.
     pub placement: Placement,
     /// The `nft` program.
     pub nft: String,
+    /// What the names of `ip6tables-restore` and `ip6tables-save` begin with.
+    pub ip6tables: String,
+    /// The same of `ebtables-restore` and `ebtables-save`, and the program itself.
+    pub ebtables: String,
+    /// The `ipset` program.
+    pub ipset: String,
     /// What to log: `error`, `warn`, `info`, `debug`, or a filter of `tracing`.
     pub log: String,
     /// How log lines look.
@@ -149,8 +101,12 @@ impl Default for Config {
             clients: Vec::new(),
             metrics_listen: Vec::new(),
             state_dir: "/var/lib/sgagent".into(),
+            dataplane: Kind::Auto,
             placement: Placement::Auto,
             nft: "nft".to_owned(),
+            ip6tables: "ip6tables".to_owned(),
+            ebtables: "ebtables".to_owned(),
+            ipset: "ipset".to_owned(),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             guest_interfaces: ["vnet*", "vif*", "tap*"]
@@ -291,6 +247,9 @@ impl Config {
         let refuse = |text: String| Err(ConfigError::Key(text));
         if let Some(name) = self.limits.zero() {
             return refuse(format!("limits.{name} must be at least 1"));
+        }
+        if self.dataplane == Kind::Ip6tables && self.placement == Placement::Bridge {
+            return refuse("placement: ip6tables sees frames behind br_netfilter only".into());
         }
         if self.guest_interfaces.is_empty() {
             return refuse("guest_interfaces must not be empty: every port would be open".into());

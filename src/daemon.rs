@@ -16,10 +16,6 @@ use tracing::{info, warn};
 use crate::{
     agent::{FlowTable, Handle, restore_settings},
     config::{Config, Xenstore},
-    dataplane::{
-        Dataplane as _,
-        nft::{self, Nft},
-    },
     failpoint::reach,
     grpc::{Listener, ServeOptions, Tls, serve},
     link::{self, LinkError, Netlink},
@@ -28,6 +24,7 @@ use crate::{
     telemetry,
 };
 
+mod choose;
 mod compile;
 mod start;
 
@@ -101,16 +98,14 @@ pub async fn restore(config: Config) -> Result<()> {
 /// Removes all that is ours from the kernel and restores the host's settings.
 pub async fn purge(config: Config) -> Result<()> {
     telemetry::start(&config.log, config.log_format)?;
-    // Whatever the placement was: all our tables go.
-    let any = nft::Placement::default();
-    let mut dataplane = Nft::new(config.nft.clone(), config.parameters(any));
     // Opening the store first refuses while the daemon runs: it would put all back.
     let store = if config.state_dir.join(STORE).exists() {
         Some(open_store(&config).await?)
     } else {
         None
     };
-    dataplane.purge().await?;
+    // Whatever the dataplane and its placement were: all that is ours goes.
+    choose::purge(&config).await?;
     info!("removed our tables");
     let Some((mut store, _claim)) = store else {
         return Ok(());

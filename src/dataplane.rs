@@ -1,14 +1,17 @@
 //! The kernel side: programs a [`crate::ruleset::Ruleset`].
 //!
-//! One transaction for each plan: either all of it is in force or nothing changed. The
-//! production dataplane is [`nft`]; [`exec`] is the only place that starts a process.
+//! One transaction for each plan: either all of it is in force or nothing changed ([`nft`]); where
+//! there is no nft, one for each of the tools, in an order that opens nothing ([`ip6tables`]).
+//! [`exec`] is the only place that starts a process.
 
 use std::future::Future;
 
 use crate::ruleset::{Cut, Held, Learned, NicNumber, Plan, Reason, Ruleset};
 
+pub mod any;
 pub mod conntrack;
 pub mod exec;
+pub mod ip6tables;
 pub mod nflog;
 pub mod nft;
 pub mod orphans;

@@ -133,6 +133,7 @@ impl Scrape {
             placement_reason: _,
             kernel_version,
             nft_version,
+            fragments_joined: _,
             no_samples: _,
         } = identity;
         let labels = ["version", "dataplane", "placement", "kernel", "nft"];

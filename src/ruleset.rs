@@ -9,14 +9,10 @@
 //! compiler and never taken from what a caller chose; names in the kernel are made of
 //! numbers ([`name`]).
 //!
-//! That a second dataplane can be made of it was tried by hand for three NICs in two
-//! groups with ip6tables, ipset and ebtables: `on_link` and `prefixes` become elements
-//! of a `hash:net,iface` set matched with `physdev`, members a `hash:ip` set, a policy
-//! a chain, MACs and `EtherType`s ebtables rules by port. What that needed beyond nft:
-//! the name of each NIC's bridge (ip6tables sees the bridge as the interface) and the
-//! uplinks by name; both are here ([`PortRole::Uplink`], [`NicRules::interfaces`]). What
-//! a ruleset can't help is that these tools have no set of four first-come addresses for
-//! a NIC, and no match of a destination MAC beside the conntrack zone.
+//! Two dataplanes are made of it, [`crate::dataplane::nft`] and [`crate::dataplane::ip6tables`]. What the
+//! second needs beyond the first is the name of each NIC's bridge (ip6tables sees the bridge as the
+//! interface) and the uplinks by name; both are here ([`PortRole::Uplink`],
+//! [`NicRules::interfaces`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

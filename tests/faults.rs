@@ -46,6 +46,7 @@ mod faults {
     mod random;
     mod served;
     mod store;
+    mod switch;
     mod traffic;
     mod wanted;
     mod wire;

@@ -77,6 +77,10 @@ dhclient    isc-dhcp-client     dhcp-client
 rdisc6      ndisc6              ndisc6
 ping        iputils-ping        iputils
 conntrack   conntrack           conntrack-tools
+tc          iproute2            iproute-tc
+ipset       ipset               ipset
+ip6tables-legacy  iptables      iptables-legacy
+ebtables-nft      iptables      iptables-nft
 sysctl      procps              procps-ng
 awk         mawk                gawk
 python3     python3             python3
@@ -94,6 +98,7 @@ zstd                zstd             -
 mke2fs              e2fsprogs        -
 systemctl           systemd          -
 useradd             passwd           -
+ebtables-legacy     ebtables         -
 '
 
 # Guests of libvirt, which boot from the network.

@@ -24,6 +24,23 @@ const IN_BRIDGE: [&str; 1] = [
      of them is judged or marked",
 ];
 
+const OF_IP6TABLES: [&str; 4] = [
+    "a link-local address by first come (ANY_UNOWNED) is known by its use as a source, and while it \
+     is probed for by the group that the probe is sent to: who probed for it first has it once it \
+     sends from it, and another such guest may be faster; an advertisement for one comes from that \
+     address itself (packet-policy G8, G9, G13)",
+    "what others change of our rules is found by looking every few seconds, and not who did it",
+    "frames to 01:80:c2:00:00:0x are dropped by tc, neither counted nor shown (packet-policy G0)",
+    "flows that were cut are kept from coming back by their addresses and each port: two of the same \
+     addresses whose ports cross are kept as one (packet-policy S7)",
+];
+
+const FRAGMENTS_JOINED: &str = "ip6tables sees no fragments here, only what is joined of them \
+     (ip6table_raw was not loaded with raw_before_defrag=1): they are not limited, a flood of them \
+     can fill the host's queue (packet-policy G15); discovery, MLD and DHCPv6 in fragments are \
+     judged as if they were whole (G3, G5, G10, G12, T4); and fragments of two bridges may be \
+     joined (S9)";
+
 /// What this placement and this kernel can't do.
 pub(super) fn limitations(
     identity: &Identity,
@@ -37,6 +54,12 @@ pub(super) fn limitations(
     .iter()
     .map(|&text| text.to_owned())
     .collect();
+    if identity.dataplane == "ip6tables" {
+        all.extend(OF_IP6TABLES.map(str::to_owned));
+    }
+    if identity.fragments_joined {
+        all.push(FRAGMENTS_JOINED.to_owned());
+    }
     if let Some(why) = &identity.no_samples {
         all.push(format!(
             "drops are counted, but can't be watched one by one: {why}"

@@ -49,8 +49,10 @@ pub struct Identity {
     pub placement_reason: String,
     /// The kernel's release.
     pub kernel_version: String,
-    /// What `nft --version` says.
+    /// What nft, or the programs of ip6tables, say of their version.
     pub nft_version: String,
+    /// Whether ip6tables sees fragments when they are joined only.
+    pub fragments_joined: bool,
     /// Why the kernel shows no samples of drops, where it doesn't.
     pub no_samples: Option<String>,
 }

@@ -9,8 +9,11 @@ use std::{
 use anyhow::{Result, anyhow};
 
 use crate::{
-    config::{Config, Placement},
-    dataplane::nft::{self, Nft},
+    config::{Config, Kind, Placement},
+    dataplane::{
+        ip6tables,
+        nft::{self, Nft},
+    },
     grpc,
     model::{
         BridgeConfig, Desired, Domain, Fault, IfName, InterfaceSelector, Interfaces, Link,
@@ -44,6 +47,15 @@ pub fn compile(file: &Path, config: &Config) -> Result<()> {
         if let NicState::Quarantined(reason) | NicState::Pending(reason) = &outcome.state {
             println!("# NIC {id} is left out: {reason}");
         }
+    }
+    if config.dataplane == Kind::Ip6tables {
+        let parameters = config.parameters(nft::Placement::BrNetfilter);
+        let parameters = ip6tables::Parameters::from(&parameters).seeing_fragments(true);
+        let texts = ip6tables::Program::of(&compiled.ruleset, parameters).load();
+        for (program, text) in ip6tables::INPUTS.iter().zip(texts) {
+            print!("# {program}\n{text}");
+        }
+        return Ok(());
     }
     let placement = match config.placement {
         Placement::Bridge => nft::Placement::Bridge,

@@ -2,7 +2,7 @@
 //!
 //! One socket listens to a group, and the kernel builds messages only as long as it does. The
 //! mark of such a packet is the reason of the drop and the NIC (`charge` in
-//! [`skeleton`](super::nft::skeleton)).
+//! [`skeleton`](super::nft::skeleton)); a rule of one NIC alone says so by its prefix instead.
 
 use std::{collections::VecDeque, fmt, io, time::Duration};
 
@@ -22,6 +22,13 @@ mod message;
 
 /// Room for what comes while nobody reads. The kernel cuts this to `net.core.rmem_max`.
 const RECEIVE_BUFFER: i32 = 4 << 20;
+
+/// The netlink group that samples of drops go to. One process can listen to a group, and nobody else
+/// is likely to have chosen this one.
+pub(super) const GROUP: u16 = 0x5367;
+
+/// What a rule of one NIC says before the NIC's number, where the mark does not have it.
+pub(super) const WHOSE: &str = "sgagent_";
 
 /// How long the kernel may take to let us listen.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -41,7 +41,7 @@ pub use skeleton::{Parameters, Placement};
 
 use batch::Batch;
 use monitor::{Monitor, Ran};
-use reader::Reader;
+pub use reader::Reader;
 
 /// How long `nft` may take. A load of 5,000 NICs takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
     socket, sockopt,
@@ -59,7 +60,11 @@ impl Net {
             setsockopt(&raw, sockopt::Ipv6MulticastHops, &i32::from(hop)).unwrap();
             setsockopt(&raw, sockopt::Ipv6Ttl, &i32::from(hop)).unwrap();
             let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, index));
-            sendto(raw.as_raw_fd(), &message, &to, MsgFlags::empty()).unwrap();
+            match sendto(raw.as_raw_fd(), &message, &to, MsgFlags::empty()) {
+                // Dropped before it reached a bridge: the sender is told.
+                Ok(_) | Err(Errno::EPERM) => {}
+                Err(error) => panic!("{error}"),
+            }
         });
     }
 

@@ -65,6 +65,44 @@ pub(crate) fn placement() -> Placement {
         .unwrap_or_else(|| panic!("{VARIABLE} is no placement: {name}"))
 }
 
+/// What programs the kernel (`SGAGENT_TEST_DATAPLANE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dataplane {
+    Nftables,
+    Ip6tables,
+}
+
+/// The dataplane that these tests are run for.
+pub(crate) fn dataplane() -> Dataplane {
+    const VARIABLE: &str = "SGAGENT_TEST_DATAPLANE";
+    match std::env::var(VARIABLE).as_deref() {
+        Err(_) | Ok("nftables") => Dataplane::Nftables,
+        Ok("ip6tables") => Dataplane::Ip6tables,
+        Ok(name) => panic!("{VARIABLE} is no dataplane: {name}"),
+    }
+}
+
+/// Which ip6tables it is (`SGAGENT_TEST_IP6TABLES`).
+pub(crate) fn ip6tables() -> String {
+    let which = std::env::var("SGAGENT_TEST_IP6TABLES");
+    which.unwrap_or_else(|_| "ip6tables-legacy".to_owned())
+}
+
+/// A dataplane's keys of the configuration, which come first; `SGAGENT_TEST_EBTABLES` is which
+/// ebtables it is.
+pub(crate) fn keys(dataplane: Dataplane) -> String {
+    let name = match dataplane {
+        Dataplane::Nftables => "nftables",
+        Dataplane::Ip6tables => "ip6tables",
+    };
+    let which = std::env::var("SGAGENT_TEST_EBTABLES");
+    let (ip6tables, ebtables) = (ip6tables(), which.as_deref().unwrap_or("ebtables-nft"));
+    format!(
+        "dataplane = {name:?}\nip6tables = {ip6tables:?}\nebtables = {ebtables:?}\n\
+         # of all dataplanes\n"
+    )
+}
+
 /// Instead of a bridge: an interface of the host of its own, which it routes over.
 pub(crate) const NO_BRIDGE: &str = "";
 
@@ -170,14 +208,15 @@ impl Plan {
     /// The agent's configuration.
     pub(crate) fn config(&self) -> String {
         let placement = placement().name();
-        let mut text = match &self.nft {
+        let nft = match &self.nft {
             Some(program) => format!("nft = {program:?}\n"),
             None => super::coverage::program(),
         };
+        let mut text = keys(dataplane()) + &nft;
         let _ = write!(
             text,
             "unix_socket = \"{{dir}}/sgagent.sock\"\nstate_dir = \"{{dir}}/state\"\n\
-             placement = \"{placement}\"\nguest_interfaces = [\"vnet*\", \"vif*\", \"tap*\"]\n"
+             placement = \"{placement}\"\nguest_interfaces = [\"vnet*\", \"vif*\", \"tap*\"]\n",
         );
         let mut extra = self.bridge_config.as_str();
         for Bridge { name, uplinks, .. } in self.bridges.iter().filter(|bridge| bridge.managed) {

@@ -4,7 +4,11 @@ use crate::support::bridge_kind::{BridgeKind, bridge_kind};
 use crate::support::host::HOST_SIDE;
 use crate::support::net::{Net, contains};
 use crate::support::packet::Frames;
-use crate::support::plan::{Bridge, Placement, placement, standard};
+use sgagent::ruleset::Reason;
+
+use crate::support::plan::{
+    Bridge, Dataplane, Placement, dataplane, ip6tables, placement, standard,
+};
 use crate::support::want::{ChangeExt as _, NicExt as _, change, nic};
 use crate::support::who::{A, ALL_NODES, B, HOST, Machine, R, STRANGER, UNBOUND};
 
@@ -220,10 +224,12 @@ fn guests_are_closed_where_the_stateful_stage_is_bypassed() {
         net.namespace.command(&listing)
     };
     // Flooded frames count once for each port.
-    let counter = listed("counter bridge sgagent stage_skipped");
-    assert!(!counter.contains("packets 0 "), "{counter}");
-    let by_nic = listed("set bridge sgagent nic_drops");
-    assert!(by_nic.contains("0x14000001 "), "{by_nic}");
+    if dataplane() == Dataplane::Nftables {
+        let counter = listed("counter bridge sgagent stage_skipped");
+        assert!(!counter.contains("packets 0 "), "{counter}");
+        let by_nic = listed("set bridge sgagent nic_drops");
+        assert!(by_nic.contains("0x14000001 "), "{by_nic}");
+    }
     net.agent.start(&net.namespace);
     net.wait_for(A, sgagent::pb::NicState::Active);
     net.passes(&A.to(STRANGER).ping(), R);
@@ -256,14 +262,30 @@ fn guests_without_a_policy_are_closed() {
         Placement::Bridge => "bridge",
         Placement::BrNetfilter => "ip6",
     };
-    for map in ["egress_policy", "ingress_policy"] {
-        net.namespace
-            .command(&format!("nft flush map {family} sgagent {map}"));
+    let taken = match dataplane() {
+        Dataplane::Nftables => ["egress_policy", "ingress_policy"]
+            .map(|map| format!("nft flush map {family} sgagent {map}")),
+        Dataplane::Ip6tables => {
+            ["sender", "recv"].map(|tree| format!("{} -t mangle -F sgagent_{tree}", ip6tables()))
+        }
+    };
+    for command in taken {
+        net.namespace.command(&command);
     }
     let counters = ["group_egress", "group_ingress"];
-    let counted = |net: &Net, counter| {
-        let list = format!("nft list counter {family} sgagent {counter}");
-        net.namespace.command(&list)
+    let counted = |net: &Net, counter: &str| match dataplane() {
+        Dataplane::Nftables => {
+            let list = format!("nft list counter {family} sgagent {counter}");
+            net.namespace.command(&list)
+        }
+        Dataplane::Ip6tables => {
+            let all = net
+                .namespace
+                .command(&format!("{}-save -c -t mangle", ip6tables()));
+            let reason = Reason::ALL.iter().find(|reason| reason.symbol() == counter);
+            let chain = format!("-A sgagent_drop_{} ", reason.unwrap().code());
+            all.lines().filter(|line| line.contains(&chain)).collect()
+        }
     };
     let before = counters.map(|counter| counted(&net, counter));
     net.dropped(&A.to(STRANGER).udp(5, 6));

@@ -9,7 +9,7 @@ use sgagent::link::{Host as _, Netlink, Setting};
 use sgagent::pb;
 
 use crate::support::net::{Net, slowness};
-use crate::support::plan::{Placement, placement, standard};
+use crate::support::plan::{Dataplane, Placement, dataplane, ip6tables, placement, standard};
 use crate::support::want::{ChangeExt as _, NicExt as _, change, group, nic, open};
 use crate::support::who::{A, B, R, STRANGER, UNBOUND};
 
@@ -117,6 +117,69 @@ fn tamperings() -> Vec<(String, &'static str)> {
     ]
 }
 
+/// The same without nft: commands.
+fn tamperings_without_nft(net: &Net) -> Vec<(String, &'static str)> {
+    let number = net.namespace.read("/sys/class/net/br0/ifindex");
+    let all = [
+        (
+            "ip6tables-legacy -t raw -F",
+            "jump from PREROUTING to sgagent_guard of table raw deleted",
+        ),
+        (
+            "ip6tables-legacy -t mangle -F PREROUTING",
+            "jump from PREROUTING to sgagent_sent of table mangle deleted",
+        ),
+        (
+            "ip6tables-legacy -t raw -I PREROUTING -j ACCEPT",
+            "jump from PREROUTING to sgagent_guard of table raw moved",
+        ),
+        (
+            "ip6tables-legacy -t raw -I sgagent_guard -j ACCEPT",
+            "chain sgagent_guard of table raw changed",
+        ),
+        (
+            "ip6tables-legacy -t raw -R sgagent_guest 1 -j ACCEPT",
+            "chain sgagent_guest of table raw changed",
+        ),
+        (
+            "ip6tables-legacy -t raw -R sgagent_guard 2 -m mark --mark 7 -g sgagent_guest",
+            "chain sgagent_guard of table raw changed",
+        ),
+        (
+            "ip6tables-legacy -t mangle -D sgagent_sent 1",
+            "chain sgagent_sent of table mangle changed",
+        ),
+        (
+            "ip6tables-legacy -t mangle -N sgagent_early",
+            "chain sgagent_early of table mangle added",
+        ),
+        (
+            "ebtables-nft -t nat -F",
+            "jump from PREROUTING to sgagent_in of ebtables' table nat deleted",
+        ),
+        (
+            "ebtables-nft -t nat -I sgagent_in -j ACCEPT",
+            "chain sgagent_in of ebtables' table nat changed",
+        ),
+        ("ebtables-nft -t filter -F FORWARD", "jump from FORWARD to "),
+        ("nft flush ruleset", "chain sgagent_"),
+        (
+            "ipset create sgagent_mine hash:ip family inet6",
+            "set sgagent_mine added",
+        ),
+        (
+            "ipset add sgagent_owned_N fe80::1:2:3",
+            "element added to set sgagent_owned_",
+        ),
+        (
+            "ipset flush sgagent_owned_N",
+            "element deleted from set sgagent_owned_",
+        ),
+    ];
+    all.map(|(done, words)| (done.replace("_N", &format!("_{number}")), words))
+        .into()
+}
+
 #[test]
 fn whatever_is_done_to_the_tables_is_repaired_and_told() {
     let mut net = standard().port(UNBOUND, "br0").start();
@@ -124,7 +187,12 @@ fn whatever_is_done_to_the_tables_is_repaired_and_told() {
     judge(&mut net);
     assert_eq!(net.agent_status().drift_repairs, 0);
     let mut slowest = 0;
-    for (n, (done, words)) in (0..).zip(tamperings()) {
+    let (tamperings, by) = if dataplane() == Dataplane::Ip6tables {
+        (tamperings_without_nft(&net), "")
+    } else {
+        (tamperings(), "nft (pid ")
+    };
+    for (n, (done, words)) in (0..).zip(tamperings) {
         // The handles are those of the first load; after a repair they are others.
         let done = match done.split_once(" handle ") {
             Some((start, rest)) => {
@@ -137,11 +205,16 @@ fn whatever_is_done_to_the_tables_is_repaired_and_told() {
         };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("{done}\n")).unwrap();
-        net.namespace
-            .command(&format!("nft -f {}", file.path().display()));
+        let with_nft = format!("nft -f {}", file.path().display());
+        let command = if dataplane() == Dataplane::Ip6tables {
+            &done
+        } else {
+            &with_nft
+        };
+        net.namespace.command(&named(command));
         let drift = repaired(&net, n);
         assert!(drift.what.contains(words), "{done}: {}", drift.what);
-        assert!(drift.by.starts_with("nft (pid "), "{}", drift.by);
+        assert!(drift.by.starts_with(by), "{}", drift.by);
         slowest = slowest.max(drift.lasted_ms.unwrap());
         judge(&mut net);
         assert_eq!(net.agent_status().drift_repairs, n + 1, "{done}");
@@ -242,6 +315,58 @@ fn what_the_agent_does_itself_is_no_drift() {
     let status = net.agent_status();
     assert_eq!(status.drift_repairs, 0, "{}", net.agent.log());
     assert!(status.drifts.is_empty());
+}
+
+/// Opens a guest's port for everything, on whichever dataplane.
+fn tamper(net: &Net) {
+    let command = match dataplane() {
+        Dataplane::Nftables => "nft insert rule bridge sgagent guard accept",
+        Dataplane::Ip6tables => "ip6tables-legacy -t raw -I sgagent_guard -j ACCEPT",
+    };
+    net.namespace.command(&named(command));
+}
+
+/// A command for the kind of ip6tables that is tested.
+fn named(command: &str) -> String {
+    match command.strip_prefix("ip6tables-legacy") {
+        Some(rest) => ip6tables() + rest,
+        None => command.to_owned(),
+    }
+}
+
+#[test]
+fn what_is_done_while_the_agent_is_held_is_repaired() {
+    let mut net = standard().port(UNBOUND, "br0").start();
+    net.wait_until_closed(UNBOUND);
+    let pid = Pid::from_raw(net.agent.pid().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    tamper(&net);
+    kill(pid, Signal::SIGCONT).unwrap();
+    repaired(&net, 0);
+    judge(&mut net);
+}
+
+/// Whoever asks for changes without a pause keeps no drift from being noticed.
+#[test]
+fn what_is_done_between_changes_one_after_the_other_is_repaired() {
+    let mut net = standard().port(UNBOUND, "br0").start();
+    net.wait_until_closed(UNBOUND);
+    tamper(&net);
+    let started = Instant::now();
+    let mut changes = 0;
+    while net.agent_status().drift_repairs == 0 {
+        assert!(started.elapsed() < 3 * SOON * slowness());
+        let name = format!("g{}", changes % 2);
+        net.apply(
+            change()
+                .nic(nic(A).groups(&["open", &name]))
+                .group(group(&name, &open().rules)),
+        );
+        changes += 1;
+    }
+    println!("repaired after {changes} changes, {:?}", started.elapsed());
+    net.apply(change().nic(nic(A).groups(&["open"])));
+    judge(&mut net);
 }
 
 /// How many messages the agent's socket for changes of rules has lost so far.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::bridge_kind::{BridgeKind, bridge_kind};
 use crate::support::net::{Net, contains, slowness};
 use crate::support::packet::Wire as _;
-use crate::support::plan::{Bridge, Placement, placement, plan, standard};
+use crate::support::plan::{Bridge, Dataplane, Placement, dataplane, placement, plan, standard};
 use crate::support::want::{DefaultAction, NicExt as _, nic, open};
 use crate::support::who::{A, B, HOST, Machine, R, STRANGER, UNBOUND};
 use sgagent::pb;
@@ -44,6 +44,12 @@ fn status_says_which_placement_it_is_and_what_that_cannot_do() {
             assert!(has("S6") && has("name of a frame's bridge"));
         }
     }
+    if dataplane() == Dataplane::Ip6tables {
+        assert_eq!(status.dataplane, "ip6tables");
+        assert!(has("link-local address by first come"));
+        return;
+    }
+    assert_eq!(status.dataplane, "nftables");
     // In placement bridge that table looks at the host's own packets, and judges nobody.
     let table = net.namespace.command("nft list table ip6 sgagent");
     let behind = table.contains("chain judge_sent {");
@@ -139,14 +145,18 @@ fn foreign_marks_on_a_managed_bridge_are_nobodys_in_placement_bridge() {
         "nft add chain bridge other marks { type filter hook prerouting priority -290 ; }",
     );
     let inbound = |port| R.to(B.ip).src(STRANGER).udp(port, 9);
-    for (port, mark) in (4000..).zip(["0x1", "0x51000001", "0x51000002", "0x5e000001"]) {
+    let sent = match dataplane() {
+        Dataplane::Nftables => "0x5e000001",
+        Dataplane::Ip6tables => "0x60000001",
+    };
+    for (port, mark) in (4000..).zip(["0x1", "0x51000001", "0x51000002", sent]) {
         net.namespace.command("nft flush chain bridge other marks");
         let rule = format!(
             "nft add rule bridge other marks iifname uplink0 meta protocol ip6 meta mark set {mark}"
         );
         net.namespace.command(&rule);
         // There a mark is all that the stateful stage knows of a sender.
-        if placement() == Placement::BrNetfilter && mark.starts_with("0x5e") {
+        if placement() == Placement::BrNetfilter && mark == sent {
             net.blocked(&inbound(port), B);
         } else {
             net.passes(&inbound(port), B);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests that need a kernel under a stock one of Debian, in an emulated machine:
 #
-#     tests/vm/test.sh [PLACEMENT] [FILTER..]    PLACEMENT: bridge (default) or br_netfilter
+#     tests/vm/test.sh [PLACEMENT] [FILTER..]    PLACEMENT: bridge (default), br_netfilter, or ip6tables:
+#                                                br_netfilter without nft, with the older tools
 #     tests/vm/test.sh PLACEMENT --proof         only the comparison of the model with the kernel
 #
 # The kernel is SGAGENT_VM_KERNEL (a package; linux-image-amd64 unless set; with its suite where that
@@ -37,11 +38,25 @@ proof=$(program proof)
 # kernel loads.
 modules='tun bridge nf_conntrack'
 [[ $placement == bridge ]] || modules+=' br_netfilter'
+# Where the tests take the stateful stage to be; the tools that are not of nft.
+where=$placement dataplane='' tools=''
+if [[ $placement == ip6tables ]]; then
+    where=br_netfilter dataplane=ip6tables
+    tools='ebtables ebtables-restore ebtables-save'
+fi
 
 # shellcheck disable=SC2016 # expanded in the machine
 readonly job='
+if [ -n "$2" ]; then
+    # Whoever loads it later finds it as it is.
+    modprobe ip6table_raw raw_before_defrag=1 || exit
+    for tool in $2; do
+        suffix=${tool#ebtables}
+        ln -sf "/usr/sbin/ebtables-legacy$suffix" "/usr/sbin/$tool" || exit
+    done
+fi
 modprobe -a $1 || exit
-shift
+shift 2
 link=$1 traffic=$2 proof=$3
 shift 3
 status=0
@@ -58,9 +73,9 @@ exit "$status"'
 
 status=0
 tests/vm/run --kernel "$kernel" --seconds "${SGAGENT_VM_SECONDS:-5400}" -- \
-    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$placement" SGAGENT_TEST_BRIDGE="$kind" \
-    SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
-    sh -c "$job" sh "$modules" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?
+    env SGAGENT_TEST_VM=1 SGAGENT_TEST_PLACEMENT="$where" SGAGENT_TEST_BRIDGE="$kind" \
+    ${dataplane:+SGAGENT_TEST_DATAPLANE="$dataplane" SGAGENT_TEST_EBTABLES=ebtables} SGAGENT_PROOF_PACKETS="${SGAGENT_PROOF_PACKETS:-300}" \
+    sh -c "$job" sh "$modules" "$tools" "$link" "$traffic" "$proof" "$@" | tee "$log" || status=$?
 
 awk -v title="$package, placement $placement, bridge $kind" '
     /^test result/ { passed += $4; failed += $6; ignored += $8 }

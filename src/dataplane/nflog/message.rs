@@ -2,6 +2,7 @@
 
 use netlink_packet_core::{DecodeError, NLM_F_ACK, NLM_F_REQUEST, NlasIterator};
 
+use super::WHOSE;
 use crate::{
     dataplane::Sample,
     netlink::{self, ATTRIBUTE_TYPE},
@@ -29,6 +30,7 @@ const NFULA_IFINDEX_OUTDEV: u16 = 5;
 const NFULA_IFINDEX_PHYSINDEV: u16 = 6;
 const NFULA_IFINDEX_PHYSOUTDEV: u16 = 7;
 const NFULA_PAYLOAD: u16 = 9;
+const NFULA_PREFIX: u16 = 10;
 const NFULA_HWHEADER: u16 = 16;
 const NFULA_L2HDR: u16 = 21;
 
@@ -37,12 +39,13 @@ const NFULA_L2HDR: u16 = 21;
 const TOGETHER_TIME: u32 = 10;
 const TOGETHER: u32 = 32;
 
-/// As much of a packet as a rule lets be told (`snaplen`), and no more.
-const WHOLE: u32 = 0xffff;
+/// As much of a packet as is told, behind its Ethernet header, where no rule says less: the addresses,
+/// some extension headers and the beginning of the upper layer.
+const OCTETS: u32 = 128;
 
 /// Requests to listen to a group, each to be answered before the next is sent.
 pub(super) fn listen(group: u16) -> [Vec<u8>; 2] {
-    let mut mode = WHOLE.to_be_bytes().to_vec();
+    let mut mode = OCTETS.to_be_bytes().to_vec();
     mode.extend([NFULNL_COPY_PACKET, 0]);
     let how = [
         attribute(NFULA_CFG_MODE, &mode),
@@ -78,7 +81,7 @@ pub(super) fn is_packet(message_type: u16) -> bool {
 /// The packet that a message shows; nothing where its mark is no reason of ours.
 pub(super) fn sample(body: &[u8]) -> Result<Option<Sample>, DecodeError> {
     let attributes = body.get(4..).unwrap_or_default();
-    let mut mark = 0;
+    let (mut mark, mut whose) = (0, None);
     let (mut input, mut output, mut port_in, mut port_out) = (None, None, None, None);
     let (mut hardware_header, mut link_header) = (Vec::new(), Vec::new());
     let (mut ether_type, mut payload) = (0, Vec::new());
@@ -97,6 +100,7 @@ pub(super) fn sample(body: &[u8]) -> Result<Option<Sample>, DecodeError> {
             NFULA_IFINDEX_PHYSINDEV => port_in = word(value),
             NFULA_IFINDEX_PHYSOUTDEV => port_out = word(value),
             NFULA_PAYLOAD => payload = value.to_vec(),
+            NFULA_PREFIX => whose = number(value),
             NFULA_HWHEADER => hardware_header = value.to_vec(),
             NFULA_L2HDR => link_header = value.to_vec(),
             _ => {}
@@ -106,7 +110,7 @@ pub(super) fn sample(body: &[u8]) -> Result<Option<Sample>, DecodeError> {
     let Some(reason) = Reason::of_code(code) else {
         return Ok(None);
     };
-    let number = mark & NUMBER_MASK;
+    let number = whose.unwrap_or(mark & NUMBER_MASK);
     if link_header.is_empty() {
         link_header = hardware_header;
     }
@@ -119,6 +123,13 @@ pub(super) fn sample(body: &[u8]) -> Result<Option<Sample>, DecodeError> {
         ether_type,
         payload,
     }))
+}
+
+/// The number of the NIC that a prefix names, with its NUL.
+fn number(prefix: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(prefix).ok()?;
+    let number = text.trim_end_matches('\0').strip_prefix(WHOSE)?;
+    number.parse().ok().filter(|number| *number <= NUMBER_MASK)
 }
 
 fn word(value: &[u8]) -> Option<u32> {
@@ -145,6 +156,20 @@ mod tests {
         assert_eq!(shown(&[mark(0x1000_0000)]).unwrap().nic, None);
         assert_eq!(shown(&[mark(0xff00_0007)]), None);
         assert_eq!(shown(&[]), None);
+    }
+
+    #[test]
+    fn a_prefix_names_the_nic_where_the_mark_does_not() {
+        let mark = attribute(NFULA_MARK, &0x0b00_0000_u32.to_be_bytes());
+        let of = |prefix: &[u8]| {
+            shown(&[mark.clone(), attribute(NFULA_PREFIX, prefix)])
+                .unwrap()
+                .nic
+        };
+        assert_eq!(of(b"sgagent_17\0"), Some(NicNumber(17)));
+        assert_eq!(of(b"sgagent_16777216\0"), None);
+        assert_eq!(of(b"another's\0"), None);
+        assert_eq!(of(b"\0"), None);
     }
 
     #[test]

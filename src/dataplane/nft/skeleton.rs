@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dataplane::nflog,
     model::IfPattern,
     ruleset::{Reason, Ruleset, Where, name::TABLE},
 };
@@ -25,9 +26,8 @@ const BR_NETFILTER: &str = include_str!("br_netfilter.nft");
 /// How many devices a netdev chain may have.
 const MAX_DEVICES: usize = 255;
 
-/// The netlink group that samples of drops go to (`nfnetlink_log`). One process can listen to a
-/// group, and nobody else is likely to have chosen this one.
-pub(in crate::dataplane) const SAMPLE_GROUP: u16 = 0x5367;
+/// The netlink group that samples of drops go to.
+pub(super) const SAMPLE_GROUP: u16 = nflog::GROUP;
 
 /// As many octets of a dropped frame as are told, behind its Ethernet header: the addresses, some
 /// extension headers and the beginning of the upper layer.

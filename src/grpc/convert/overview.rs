@@ -51,6 +51,7 @@ pub fn status(view: &View, uptime: Duration, flows: Option<FlowTable>) -> pb::Ge
         kernel_version,
         nft_version,
         // Among the limitations.
+        fragments_joined: _,
         no_samples: _,
     } = view.identity.clone();
     pb::GetStatusResponse {
