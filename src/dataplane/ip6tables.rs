@@ -13,7 +13,7 @@
 //! the rules that speak of them, rules before the ports that they judge; a mark that no rule knows
 //! is dropped. After a step that failed nobody relies on what was there: all of it is read again.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tokio::time::sleep;
 
@@ -53,6 +53,9 @@ use drift::Drift;
 use ebtables::Ebtables;
 use ports::{Holders, Ports};
 use program::Known;
+
+/// There as soon as the kernel has sets.
+const SETS: &str = "/sys/module/ip_set";
 
 /// How long somebody may take to list sets, and how often.
 const LISTING: Duration = Duration::from_millis(50);
@@ -201,7 +204,10 @@ impl Dataplane for Ip6tables {
     }
 
     async fn is_programmed(&self) -> Result<bool, DataplaneError> {
-        // Sets are there before all else of ours, and go last.
+        // Sets are there before all else of ours, and go last. To ask for them would load the module.
+        if !Path::new(SETS).exists() {
+            return Ok(false);
+        }
         Ok(!self.reader().sets().await?.is_empty())
     }
 

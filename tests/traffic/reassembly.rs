@@ -156,3 +156,22 @@ fn g14_legitimate_fragments_pass_whatever_their_sizes() {
         A,
     );
 }
+
+/// The rest of a packet comes from who has sent its begin.
+#[test]
+fn g13_later_fragment_in_the_name_of_another_is_not_joined() {
+    let mut net = standard().start();
+    let whole = A.to(STRANGER).echo(128, 5, 2000).cut(77, &[1440]);
+    net.passes(&whole, R);
+    let (mut first, mut last) = (whole.clone(), A.to(STRANGER));
+    last = last.eth_src(B.mac);
+    let mut forged = last.echo(128, 5, 2000).cut(77, &[1440]);
+    forged.port = B.port;
+    forged.frames.remove(0);
+    first.frames.truncate(1);
+    for frames in [[&first, &forged], [&forged, &first]] {
+        for part in frames {
+            assert!(net.arrivals(part).values().all(Vec::is_empty), "joined");
+        }
+    }
+}

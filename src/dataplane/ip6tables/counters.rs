@@ -43,7 +43,8 @@ pub(super) const MANGLE: [Reason; 9] = [
 ];
 
 /// Reasons on the bridge.
-pub(super) const FRAMES: [Reason; 7] = [
+pub(super) const FRAMES: [Reason; 8] = [
+    Reason::SpoofedSource,
     Reason::SpoofedMac,
     Reason::Ethertype,
     Reason::Unbound,

@@ -14,7 +14,7 @@ use super::{
     mark,
 };
 use crate::{
-    model::IfName,
+    model::{IfName, Permission},
     ruleset::{BridgeRules, NicNumber, NicRules, PortRole, Reason, Ruleset},
 };
 
@@ -32,13 +32,22 @@ pub(super) const HOOKS: [Hook; 2] = [
 const IN: &str = "sgagent_in";
 const OUT: &str = "sgagent_out";
 
+/// The protocol of a fragment header (RFC 8200 §4.5).
+const FRAGMENT: u8 = 44;
+
 fn drop(reason: Reason) -> String {
     format!("-j {}", drop_chain(reason))
 }
 
-pub(super) fn frames(ruleset: &Ruleset, samples: counters::Samples) -> Chains {
+/// `fragments`: whether ip6tables sees them before they are joined.
+pub(super) fn frames(ruleset: &Ruleset, samples: counters::Samples, fragments: bool) -> Chains {
     let mut chains = Chains::default();
     guests(&mut chains);
+    if !fragments {
+        for (number, nic) in &ruleset.nics {
+            later_fragments(&mut chains, *number, nic);
+        }
+    }
     for (bridge, rules) in &ruleset.bridges {
         delivery(&mut chains, bridge, rules);
     }
@@ -137,6 +146,23 @@ fn guests(chains: &mut Chains) {
     }
 }
 
+/// Where ip6tables sees what is joined of fragments only, nobody there asks who has sent the later
+/// ones: it is asked here, or a NIC could put its own into another's packet (G13). To ebtables the
+/// protocol of all but a first one is this (`ipv6_skip_exthdr`, `net/ipv6/exthdrs_core.c`).
+fn later_fragments(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicRules) {
+    let chain = format!("sgagent_later_{number}");
+    if nic.permissions.contains(&Permission::AnySource) {
+        return;
+    }
+    let own = nic.on_link.iter().map(|address| format!("{address}/128"));
+    let prefixes = nic.delegated.iter().chain(&nic.on_link_prefix);
+    let any = nic.any_link_local.then(|| "fe80::/64".to_owned());
+    for source in own.chain(prefixes.map(ToString::to_string)).chain(any) {
+        chains.rule(&chain, format!("-p IPv6 --ip6-src {source} -j RETURN"));
+    }
+    chains.rule(&chain, drop(Reason::SpoofedSource));
+}
+
 /// Rules of what one interface sends. What is dropped is so by a rule in a chain of the NIC's, which
 /// counts it ([`counters`]).
 fn sent(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicRules) -> Vec<String> {
@@ -147,7 +173,10 @@ fn sent(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicRules) -> Ve
     } else {
         "sgagent_guest"
     };
-    let mut rules = Vec::new();
+    let later = format!("sgagent_later_{number}");
+    let looked_at = chains.has(&later);
+    let look = looked_at.then(|| format!("-p IPv6 --ip6-proto {FRAGMENT} -j {later}"));
+    let mut rules: Vec<_> = look.into_iter().collect();
     for (mac, bits) in std::iter::once((&nic.mac, 0)).chain(macs) {
         let mark = mark::BASE | bits | number;
         rules.push(format!(

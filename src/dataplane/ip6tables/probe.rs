@@ -36,20 +36,14 @@ fn rules() -> [String; 2] {
 
 fn edits(verb: &str) -> String {
     let [first, second] = rules();
-    format!(
-        "*raw
-{verb} {first}
-{verb} {second}
-COMMIT
-"
-    )
+    format!("*raw\n{verb} {first}\n{verb} {second}\nCOMMIT\n")
 }
 
 /// Whether fragments come to table raw before they are joined.
 pub async fn sees_fragments(tools: &Tools) -> bool {
     // Those of one who was killed here.
     let run = async |verb| -> Result<String, ExecError> {
-        exec::run(&tools.restore, &["--noflush"], &edits(verb), LIMIT).await
+        exec::run(&tools.restore, tools.restore_args(), &edits(verb), LIMIT).await
     };
     let _ = run("-D").await;
     let seen = match run("-A").await {

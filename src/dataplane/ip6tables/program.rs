@@ -75,7 +75,7 @@ impl Program {
         Self {
             raw,
             mangle,
-            frames: frames::frames(ruleset, parameters.samples),
+            frames: frames::frames(ruleset, parameters.samples, parameters.guard.fragments),
             forwarded: frames::forwarded(ruleset),
             sets,
         }
