@@ -24,7 +24,8 @@ Where the kernel's bridges track no connections themselves (before Linux 5.3) th
 is loaded, now and at boot, with what it would turn on for every bridge of the host turned off.
 
 On a host of Xen, in its first domain, the services run as root, whose Xen's store is: a drop-in of the
-package (/usr/share/sgagent/xen/sgagent.conf) is put beside each unit.
+package (/usr/share/sgagent/xen/sgagent.conf) is put beside each unit. So is another
+(/usr/share/sgagent/ip6tables/sgagent.conf) where the configuration has dataplane = "ip6tables".
 
 Exit codes:
   0  sgagent runs; --check: nothing is missing
@@ -267,20 +268,25 @@ check_firewalls() {
     [ -n "$others" ] || find_out ok firewalls "none that flushes or hides rules"
 }
 
-# What the package has for hosts of Xen, and where it belongs beside a unit.
-readonly of_xen=/usr/share/sgagent/xen/sgagent.conf
+# What the package has for some hosts, and where it belongs beside a unit.
 readonly units='sgagent sgagent-boot'
-drop_in() { echo "/etc/systemd/system/$1.service.d/xen.conf"; }
-is_xen() { grep -qs control_d /proc/xen/capabilities; }
-has_drop_ins() {
-    for unit in $units; do cmp -s "$of_xen" "$(drop_in "$unit")" || return 1; done
+of_package() { echo "/usr/share/sgagent/$1/sgagent.conf"; }
+drop_in() { echo "/etc/systemd/system/$2.service.d/$1.conf"; }
+is_for() {
+    case $1 in
+    xen) grep -qs control_d /proc/xen/capabilities ;;
+    ip6tables) grep -qs '^dataplane *= *"ip6tables"' "${new_config:-$config}" ;;
+    esac
 }
-check_xen() {
-    is_xen || return 0
-    if has_drop_ins; then
-        find_out ok xen "the services run as root, whose Xen's store is"
+has_drop_ins() {
+    for unit in $units; do cmp -s "$(of_package "$1")" "$(drop_in "$1" "$unit")" || return 1; done
+}
+check_drop_ins() { # KIND WHY
+    is_for "$1" || return 0
+    if has_drop_ins "$1"; then
+        find_out ok "$1" "the services run as root, whose $2"
     else
-        find_out todo xen "the services are to run as root, whose Xen's store is"
+        find_out todo "$1" "the services are to run as root, whose $2"
     fi
 }
 
@@ -402,11 +408,11 @@ configure() {
     restart=yes
 }
 
-provide_xen() {
-    if ! is_xen || has_drop_ins; then return 0; fi
+provide_drop_ins() { # KIND WHY
+    if ! is_for "$1" || has_drop_ins "$1"; then return 0; fi
     for unit in $units; do
-        step "$unit.service runs as root, whose Xen's store is ($(drop_in "$unit"))"
-        install -D -m 644 "$of_xen" "$(drop_in "$unit")" || fail "$(drop_in "$unit") can't be written"
+        step "$unit.service runs as root, whose $2 ($(drop_in "$1" "$unit"))"
+        install -D -m 644 "$(of_package "$1")" "$(drop_in "$1" "$unit")" || fail "$(drop_in "$1" "$unit") can't be written"
     done
     systemctl daemon-reload || fail "systemd does not read its units again"
     restart=yes
@@ -454,7 +460,8 @@ check_kernel
 check_bridges
 check_ovs
 check_firewalls
-check_xen
+check_drop_ins xen "Xen's store is"
+check_drop_ins ip6tables "lock of xtables is"
 check_sgagent
 if [ -n "$check" ]; then
     show
@@ -474,7 +481,8 @@ if [ "$where" = unknown ]; then
     case $where in br_netfilter*) provide_br_netfilter ;; esac
 fi
 configure
-provide_xen
+provide_drop_ins xen "Xen's store is"
+provide_drop_ins ip6tables "lock of xtables is"
 start
 [ -n "$json" ] || echo "bootstrap: sgagent $(installed) runs${changed:+ (something was changed)}"
 report 0

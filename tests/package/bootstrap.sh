@@ -84,6 +84,20 @@ check of_xen_too is ok state xen
 rm "$host/usr/local/sbin/grep"
 check elsewhere_nothing_is_said_of_xen exits 0 bootstrap --check --json
 check nothing_at_all is '' state xen
+check nor_of_ip6tables is '' state ip6tables
+
+# ---- where the configuration is to name ip6tables; what puts Xen's drop-in there puts this one there
+sed 's/^dataplane = .*/dataplane = "ip6tables"/' packaging/sgagent.toml >"$host/packages/older.toml"
+check with_ip6tables_something_is_missing exits 4 bootstrap --check --json --config /packages/older.toml
+check it_is_its_drop_ins is todo state ip6tables
+for unit in sgagent sgagent-boot; do
+    install -D -m 644 packaging/ip6tables/sgagent.conf "$host/etc/systemd/system/$unit.service.d/ip6tables.conf"
+done
+bootstrap --check --json --config /packages/older.toml >"$host/packages/answer" || true
+check which_are_those_of_the_package is ok python3 -c '
+import json, sys
+print(*(c["state"] for c in json.load(sys.stdin)["checks"] if c["name"] == "ip6tables"))' <"$host/packages/answer"
+rm -r "$host"/etc/systemd/system/sgagent{,-boot}.service.d/ip6tables.conf
 
 # ---- what is wrong
 echo 'nonsense = 1' >"$host/packages/wrong.toml"

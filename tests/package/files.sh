@@ -20,7 +20,7 @@ man_takes() { LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=80 man --warnings -E UTF-8 -
 # ---- both
 listed=$(dpkg-deb -c "$deb")
 packed=$(rpm -qlp --nosignature "$rpm")
-for file in bin/sg{agent,ctl} lib/systemd/system/sgagent{,-boot}.service share/sgagent/libvirt/sgagent lib/sysusers.d/sgagent.conf lib/tmpfiles.d/sgagent.conf \
+for file in bin/sg{agent,ctl} lib/systemd/system/sgagent{,-boot}.service share/sgagent/libvirt/sgagent share/sgagent/ip6tables/sgagent.conf lib/sysusers.d/sgagent.conf lib/tmpfiles.d/sgagent.conf \
     share/man/man1/sgctl.1.gz share/man/man8/sgagent.8.gz share/sgagent/bootstrap.sh \
     share/bash-completion/completions/sg{agent,ctl} share/fish/vendor_completions.d/sg{agent,ctl}.fish \
     share/doc/sgagent/sgagent.{json,rules.yml,proto}; do

@@ -190,3 +190,41 @@ fn fragments_from_a_trunk_keep_their_tag_behind_br_netfilter() {
     let says = |text: &String| text.contains("keep their tag");
     assert_eq!(status(&net).warnings.iter().any(says), lost);
 }
+
+/// A host whose nft is gone, and whose operator has written nothing of it.
+#[test]
+fn auto_takes_ip6tables_where_there_is_no_nft() {
+    let mut net = standard().start();
+    net.agent.stop();
+    net.namespace.command("nft flush ruleset");
+    let path = net.agent.path("sgagent.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let keys = ["dataplane", "placement", "nft"];
+    let others = text
+        .lines()
+        .filter(|line| !keys.contains(&line.split(' ').next().unwrap_or_default()));
+    let others = others.collect::<Vec<_>>().join("\n");
+    std::fs::write(&path, format!("nft = \"no-such-nft\"\n{others}")).unwrap();
+    if !net
+        .namespace
+        .has("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
+    {
+        net.agent.spawn(&net.namespace, &[], &[]);
+        assert!(net.agent.wait_until_ready().is_err());
+        let log = net.agent.log();
+        assert!(log.contains("no dataplane is to be had here"), "{log}");
+        assert!(log.contains("load the module br_netfilter"), "{log}");
+        return;
+    }
+    net.agent.start(&net.namespace);
+    let status = net.agent_status();
+    assert_eq!(status.dataplane, "ip6tables");
+    let why = &status.placement_reason;
+    assert!(
+        why.contains("nftables is not to be had: can't start no-such-nft"),
+        "{why}"
+    );
+    net.wait_for(A, sgagent::pb::NicState::Active);
+    net.passes(&A.to(STRANGER).ping(), R);
+    net.dropped(&A.to(STRANGER).src(B.ip).ping());
+}

@@ -136,4 +136,27 @@ check it_is_root_then status_has '^Uid:[[:space:]]+0[[:space:]]'
 check with_one_capability_all_the_same status_has '^CapEff:[[:space:]]+0000000000001000$'
 check it_finds_what_was_acknowledged soon says ACTIVE sgctl nics
 check its_clients_are_the_same says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
+
+# Without nft, by the older tools. What the agent left of nftables goes when it is back.
+sed -i 's/^dataplane = .*/dataplane = "ip6tables"/; s/^ip6tables = .*/ip6tables = "ip6tables-legacy"/
+    s/^ebtables = .*/ebtables = "ebtables-legacy"/' /etc/sgagent/sgagent.toml
+for unit in sgagent sgagent-boot; do
+    rm /etc/systemd/system/$unit.service.d/xen.conf
+    install -m 644 packaging/ip6tables/sgagent.conf /etc/systemd/system/$unit.service.d/ip6tables.conf
+done
+systemctl daemon-reload
+guard() { says '-A sgagent_guard ' ip6tables-legacy-save -t raw; }
+check without_nft_it_starts systemctl restart sgagent
+check on_ip6tables soon says 'dataplane *ip6tables' sgctl status
+check with_two_capabilities status_has '^CapEff:[[:space:]]+0000000000003000$'
+check and_no_more_for_its_children status_has '^CapBnd:[[:space:]]+0000000000003000$'
+check its_nic_is_bound soon says ACTIVE sgctl nics
+check its_guard_is_there guard
+check of_nftables_nothing_is_left lacks "$(nft list tables)" sgagent
+check it_sees_fragments lacks "$(sgctl status)" raw_before_defrag
+systemctl stop sgagent sgagent-boot
+check it_stops_and_its_guard_stays guard
+for table in raw mangle; do ip6tables-legacy -t $table -F && ip6tables-legacy -t $table -X; done
+check a_boot_puts_its_guard_in_force systemctl start sgagent-boot
+check and_it_is_in_force guard
 finish

@@ -32,7 +32,8 @@ pub(super) const HOOKS: [Hook; 2] = [
 const IN: &str = "sgagent_in";
 const OUT: &str = "sgagent_out";
 
-/// The protocol of a fragment header (RFC 8200 §4.5).
+/// The protocol of a fragment header (RFC 8200 §4.5). By number, as the others: older tools know names
+/// by /etc/protocols only.
 const FRAGMENT: u8 = 44;
 
 fn drop(reason: Reason) -> String {
@@ -204,7 +205,7 @@ fn delivered(
     if chains.chain(chain.as_str()).is_empty() {
         let stray = format!("--mark {} {}", mark::FORWARDED, drop(Reason::StageSkipped));
         chains.rule(&chain, stray);
-        let reply = "-p IPv6 --ip6-proto udp --ip6-dport 546";
+        let reply = "-p IPv6 --ip6-proto 17 --ip6-dport 546";
         let from_server = format!("-j sgagent_server_{bridge}");
         let own = nic.on_link.iter().map(|address| format!("{address}/128"));
         let prefixes = nic.delegated.iter().chain(&nic.on_link_prefix);
@@ -216,7 +217,7 @@ fn delivered(
         }
         chains.rule(&chain, format!("{reply} {}", drop(Reason::RogueDhcpv6)));
         // From an RA to a Redirect; the chain lets the two between pass.
-        let advertised = "-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type 134:137";
+        let advertised = "-p IPv6 --ip6-proto 58 --ip6-icmp-type 134:137";
         chains.rule(&chain, format!("{advertised} -j sgagent_router_{bridge}"));
         chains.rule(&chain, format!("{advertised} {}", drop(Reason::RogueRa)));
         chains.rule(&chain, "-p IPv6 -j ACCEPT");
@@ -242,7 +243,7 @@ fn delivery(chains: &mut Chains, bridge: &IfName, rules: &BridgeRules) {
             .map(|address| format!("{address}/128"))
             .collect::<Vec<_>>()
     };
-    let nd = "-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type 135:136 -j ACCEPT";
+    let nd = "-p IPv6 --ip6-proto 58 --ip6-icmp-type 135:136 -j ACCEPT";
     chains.rule(&format!("sgagent_router_{bridge}"), nd);
     // What they don't let pass, the NIC's own chain drops.
     for (what, known) in [

@@ -60,7 +60,7 @@ const MANGLE: [&str; 1] = ["-m physdev --physdev-is-bridged --physdev-out vnet+ 
 
 /// And in the bridge's table nat.
 const FRAMES: [&str; 2] = [
-    "-p IPv6 -i vnet+ --ip6-proto udp --ip6-dport 546 -j DROP",
+    "-p IPv6 -i vnet+ --ip6-proto 17 --ip6-dport 546 -j DROP",
     "-p IPv6 --mark 0x1/0x1 -j mark --mark-set 0x1 --mark-target ACCEPT",
 ];
 
