@@ -224,7 +224,7 @@ fn auto_takes_ip6tables_where_there_is_no_nft() {
         why.contains("nftables is not to be had: can't start no-such-nft"),
         "{why}"
     );
-    net.wait_for(A, sgagent::pb::NicState::Active);
+    net.wait_for(A, pb::NicState::Active);
     net.passes(&A.to(STRANGER).ping(), R);
     net.dropped(&A.to(STRANGER).src(B.ip).ping());
 }

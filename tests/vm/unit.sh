@@ -137,17 +137,17 @@ check with_one_capability_all_the_same status_has '^CapEff:[[:space:]]+000000000
 check it_finds_what_was_acknowledged soon says ACTIVE sgctl nics
 check its_clients_are_the_same says nic-1 setpriv --reuid ada --regid ada --init-groups sgctl nics
 
-# Without nft, by the older tools. What the agent left of nftables goes when it is back.
+# On ip6tables, the legacy one. What the agent left of nftables goes when it is back.
 sed -i 's/^dataplane = .*/dataplane = "ip6tables"/; s/^ip6tables = .*/ip6tables = "ip6tables-legacy"/
-    s/^ebtables = .*/ebtables = "ebtables-legacy"/' /etc/sgagent/sgagent.toml
+    s/^ebtables = .*/ebtables = "ebtables-nft"/' /etc/sgagent/sgagent.toml
 for unit in sgagent sgagent-boot; do
     rm /etc/systemd/system/$unit.service.d/xen.conf
     install -m 644 packaging/ip6tables/sgagent.conf /etc/systemd/system/$unit.service.d/ip6tables.conf
 done
 systemctl daemon-reload
 guard() { says '-A sgagent_guard ' ip6tables-legacy-save -t raw; }
-check without_nft_it_starts systemctl restart sgagent
-check on_ip6tables soon says 'dataplane *ip6tables' sgctl status
+check with_ip6tables_it_starts systemctl restart sgagent
+check on_ip6tables soon says 'dataplane   ip6tables' sgctl status
 check with_two_capabilities status_has '^CapEff:[[:space:]]+0000000000003000$'
 check and_no_more_for_its_children status_has '^CapBnd:[[:space:]]+0000000000003000$'
 check its_nic_is_bound soon says ACTIVE sgctl nics
