@@ -106,7 +106,7 @@ proof: ## Compare model, oracle and kernels, inject faults, fuzz: all of it, one
 	tests/proof/run.py --only '$(ONLY)'
 
 .PHONY: proof-short
-proof-short: ## A part of the proof, on this kernel (12 to 15 minutes once built)
+proof-short: ## A part of the proof, on this kernel (10 minutes once built)
 	tests/proof/run.py --short
 
 # BENCH are options: `make bench BENCH="--only packets --rounds 3"`.

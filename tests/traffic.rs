@@ -47,6 +47,7 @@ mod traffic {
     mod listeners;
     mod live;
     mod misbehaving;
+    mod others;
     mod padding;
     mod permissions;
     mod placement;

@@ -24,14 +24,12 @@ const IN_BRIDGE: [&str; 1] = [
      of them is judged or marked",
 ];
 
-const OF_IP6TABLES: [&str; 6] = [
+const OF_IP6TABLES: [&str; 5] = [
     "a link-local address by first come (ANY_UNOWNED) is known by its use as a source, and while it \
      is probed for by the group that the probe is sent to: who probed for it first has it once it \
      sends from it, and another such guest may be faster; an advertisement for one comes from that \
      address itself (packet-policy G8, G9, G13)",
     "what others change of our rules is found by looking every few seconds, and not who did it",
-    "rules of others that come behind ours in tables raw and mangle, and in ebtables' table nat, are \
-     not asked about what ours let pass",
     "each change refills the bursts of the rates (packet-policy G15, G16, S8), and counts flows anew \
      where max_flows limits them: ip6tables replaces its tables whole",
     "frames to 01:80:c2:00:00:0x are dropped by tc, neither counted nor shown (packet-policy G0)",

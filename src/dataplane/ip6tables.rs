@@ -126,17 +126,25 @@ impl Ip6tables {
 
     async fn steps(&mut self, to: &Program) -> Result<(), DataplaneError> {
         let [sets, rules, frames, ends] = to.from(&self.known);
-        let Tools { restore, ipset, .. } = self.tools.clone();
-        let args = self.tools.restore_args();
+        let ipset = self.tools.ipset.clone();
         self.run(&ipset, &["restore"], &sets).await?;
         // A NIC's port is opened last of all, and what the bridge has marked passes no rules that
-        // do not know whose it is. In the end what marks goes first.
-        if to.is_any() {
-            self.run(&restore, args, &rules).await?;
+        // do not know whose it is. In the end what marks goes first. Nobody asks for a mark while
+        // nothing marks: the other dataplane may have the bridge.
+        if !to.is_any() {
+            self.rules(&self.known.uncheck()).await?;
+            self.edit(&frames).await?;
+            self.rules(&rules).await?;
+        } else if self.known.marks() {
+            self.rules(&rules).await?;
             self.edit(&frames).await?;
         } else {
+            let unchecked = to.unchecked();
+            let [_, rules, ..] = unchecked.from(&self.known);
+            self.rules(&rules).await?;
             self.edit(&frames).await?;
-            self.run(&restore, args, &rules).await?;
+            let [_, check, ..] = to.from(&Known::programmed(&unchecked));
+            self.rules(&check).await?;
         }
         self.destroy(ends).await?;
         self.known = Known::programmed(to);
@@ -157,6 +165,13 @@ impl Ip6tables {
         self.drift.begins();
         let done = exec::run(program, args, input, LIMIT).await;
         done.map(drop).map_err(failed)
+    }
+
+    /// Edits ip6tables' tables.
+    async fn rules(&mut self, rules: &str) -> Result<(), DataplaneError> {
+        let restore = self.tools.restore.clone();
+        let args = self.tools.restore_args();
+        self.run(&restore, args, rules).await
     }
 
     /// Ends sets. Whoever lists them just now keeps them from it.

@@ -37,7 +37,7 @@ MACHINES = [
 
 FULL = {'agree': 1_000_000, 'packets': 100_000, 'cuts': 100, 'kills': 200, 'applies': 1000, 'fuzz': 600,
         'vm': 2_000}
-SHORT = {'agree': 20_000, 'packets': 20_000, 'cuts': 10, 'kills': 20, 'applies': 50, 'fuzz': 60, 'vm': 0}
+SHORT = {'agree': 20_000, 'packets': 20_000, 'cuts': 10, 'kills': 20, 'applies': 50, 'fuzz': 20, 'vm': 0}
 
 # What a step prints about itself, and the words for the sums of its numbers.
 AGREE = (r'proof: agree: (\d+) datagrams compared, (\d+) mismatches', '{:,} datagrams, {} mismatches')

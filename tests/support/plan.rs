@@ -88,15 +88,19 @@ pub(crate) fn ip6tables() -> String {
     which.unwrap_or_else(|_| "ip6tables-legacy".to_owned())
 }
 
-/// A dataplane's keys of the configuration, which come first; `SGAGENT_TEST_EBTABLES` is which
-/// ebtables it is.
+/// Which ebtables it is (`SGAGENT_TEST_EBTABLES`).
+pub(crate) fn ebtables() -> String {
+    let which = std::env::var("SGAGENT_TEST_EBTABLES");
+    which.unwrap_or_else(|_| "ebtables-nft".to_owned())
+}
+
+/// A dataplane's keys of the configuration, which come first.
 pub(crate) fn keys(dataplane: Dataplane) -> String {
     let name = match dataplane {
         Dataplane::Nftables => "nftables",
         Dataplane::Ip6tables => "ip6tables",
     };
-    let which = std::env::var("SGAGENT_TEST_EBTABLES");
-    let (ip6tables, ebtables) = (ip6tables(), which.as_deref().unwrap_or("ebtables-nft"));
+    let (ip6tables, ebtables) = (ip6tables(), ebtables());
     format!(
         "dataplane = {name:?}\nip6tables = {ip6tables:?}\nebtables = {ebtables:?}\n\
          # of all dataplanes\n"

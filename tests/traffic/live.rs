@@ -3,7 +3,7 @@
 use crate::support::exchange::Talk;
 use crate::support::net::Net;
 use crate::support::packet::Packet;
-use crate::support::plan::{plan, standard};
+use crate::support::plan::{Dataplane, dataplane, ip6tables, plan, standard};
 use crate::support::want::{
     ChangeExt as _, NicExt as _, RuleExt as _, allow_in, allow_out, change, group, nic, open, web,
 };
@@ -285,6 +285,14 @@ fn flushed_rules_are_back_after_a_restart() {
     let mut net = standard().port(UNBOUND, "br0").start();
     net.agent.kill();
     net.namespace.command("nft flush ruleset");
+    if dataplane() == Dataplane::Ip6tables {
+        // Which stays closed to what no longer gets a mark.
+        net.dropped(&A.to(STRANGER).ping());
+        for table in ["raw", "mangle"] {
+            net.namespace
+                .command(&format!("{} -t {table} -F", ip6tables()));
+        }
+    }
     net.passes(&A.to(STRANGER).src(B.ip).ping(), R);
     net.agent.start(&net.namespace);
     for machine in [A, B, C] {

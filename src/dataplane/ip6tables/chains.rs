@@ -43,9 +43,64 @@ impl Chains {
         self.0.contains_key(name)
     }
 
+    /// Lets what a chain has said good of go back to others' rules: whoever has called a chain that
+    /// leads there returns, too, as soon as `passed` matches. (`ACCEPT` would end the table for all.)
+    pub(super) fn return_from(&mut self, good: &str, passed: &str) {
+        let leading = self.leading_to(good);
+        for rules in self.0.values_mut() {
+            let calls = |rule: &String| {
+                target(rule).is_some_and(|(verb, to)| verb == "-j" && leading.contains(to))
+            };
+            if rules.iter().any(calls) {
+                let back = format!("{passed} -j RETURN");
+                *rules = std::mem::take(rules)
+                    .into_iter()
+                    .flat_map(|rule| {
+                        let back = calls(&rule).then(|| back.clone());
+                        std::iter::once(rule).chain(back)
+                    })
+                    .collect();
+            }
+        }
+    }
+
+    /// A chain, and all those from which there is a way to it.
+    fn leading_to(&self, end: &str) -> BTreeSet<String> {
+        let mut callers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, rules) in &self.0 {
+            for (_, to) in rules.iter().filter_map(|rule| target(rule)) {
+                callers.entry(to).or_default().push(name);
+            }
+        }
+        let mut found = BTreeSet::from([end.to_owned()]);
+        let mut next = vec![end];
+        while let Some(to) = next.pop() {
+            for from in callers.get(to).into_iter().flatten() {
+                if found.insert((*from).to_owned()) {
+                    next.push(from);
+                }
+            }
+        }
+        found
+    }
+
+    /// Changes chains, by name.
+    pub(super) fn edit(&mut self, edit: impl Fn(&str, &mut Vec<String>)) {
+        for (name, rules) in &mut self.0 {
+            edit(name, rules);
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Vec<String>)> {
         self.0.iter()
     }
+}
+
+/// How a rule goes on, and to which chain or target.
+fn target(rule: &str) -> Option<(&str, &str)> {
+    let mut words = rule.split(' ');
+    let verb = words.find(|word| ["-j", "-g"].contains(word))?;
+    Some((verb, words.next()?))
 }
 
 /// What is known of a table: its chains of ours, and which of our hooks it has.
@@ -182,6 +237,34 @@ mod tests {
                 .extend(rules.iter().map(|rule| (*rule).to_owned()));
         }
         chains
+    }
+
+    #[test]
+    fn what_is_good_goes_back_through_all_that_have_called() {
+        let mut all = chains(&[
+            ("sgagent", &["-p tcp -g sgagent_a", "-j sgagent_look"]),
+            ("sgagent_a", &["-j sgagent_look", "-j sgagent_b", "-j DROP"]),
+            ("sgagent_b", &["-m mark --mark 1 -g sgagent_good"]),
+            ("sgagent_look", &["-j SET --add-set x src"]),
+            ("sgagent_good", &["-j MARK --set-mark 2", "-j RETURN"]),
+        ]);
+        all.return_from("sgagent_good", "-m mark --mark 2");
+        let expected = chains(&[
+            ("sgagent", &["-p tcp -g sgagent_a", "-j sgagent_look"]),
+            (
+                "sgagent_a",
+                &[
+                    "-j sgagent_look",
+                    "-j sgagent_b",
+                    "-m mark --mark 2 -j RETURN",
+                    "-j DROP",
+                ],
+            ),
+            ("sgagent_b", &["-m mark --mark 1 -g sgagent_good"]),
+            ("sgagent_look", &["-j SET --add-set x src"]),
+            ("sgagent_good", &["-j MARK --set-mark 2", "-j RETURN"]),
+        ]);
+        assert_eq!(all, expected);
     }
 
     #[test]

@@ -3,14 +3,19 @@
 //! (T3, T5), for the host's own frames come by here only.
 //!
 //! PREROUTING is before the bridge's way to ip6tables (`br_netfilter_hooks.c`), POSTROUTING is passed
-//! by all that leaves by a port. A chain of ebtables without a verdict accepts; ours end in one.
+//! by all that leaves by a port. Our chains drop, or return to who has called them: others' rules in
+//! the same table are asked, too.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+    sync::Arc,
+};
 
 use super::{
     chains::{Chains, Hook},
     counters, dispatch,
-    groups::drop_chain,
+    groups::{DROP, drop_chain},
     mark,
 };
 use crate::{
@@ -43,54 +48,75 @@ fn drop(reason: Reason) -> String {
 /// `fragments`: whether ip6tables sees them before they are joined.
 pub(super) fn frames(ruleset: &Ruleset, samples: counters::Samples, fragments: bool) -> Chains {
     let mut chains = Chains::default();
-    guests(&mut chains);
     if !fragments {
         for (number, nic) in &ruleset.nics {
             later_fragments(&mut chains, *number, nic);
         }
     }
-    for (bridge, rules) in &ruleset.bridges {
-        delivery(&mut chains, bridge, rules);
-    }
     let (mut inward, mut outward) = (BTreeMap::new(), BTreeMap::new());
     for (port, role) in &ruleset.ports {
         let verdict = match role {
-            PortRole::Uplink | PortRole::Unmanaged => "-j ACCEPT".to_owned(),
+            PortRole::Uplink | PortRole::Unmanaged => "-j RETURN".to_owned(),
             PortRole::Closed => drop(Reason::Unbound),
         };
         inward.insert(port, vec![verdict.clone()]);
         outward.insert(port, vec![verdict]);
     }
     for (number, nic) in &ruleset.nics {
+        let rules = |bridge| ruleset.bridges.get(bridge).map(Arc::as_ref);
         for (interface, (bridge, _)) in &nic.interfaces {
             inward.insert(interface, sent(&mut chains, *number, nic));
-            outward.insert(interface, delivered(&mut chains, *number, nic, bridge));
+            outward.insert(
+                interface,
+                delivered(&mut chains, *number, nic, rules(bridge)),
+            );
         }
     }
-    dispatch::by_name(
-        &mut chains,
-        "sgagent_from",
-        ("-i", "-j"),
-        inward.into_iter(),
-    );
-    dispatch::by_name(&mut chains, "sgagent_to", ("-o", "-j"), outward.into_iter());
+    ports(&mut chains, ruleset, ("sgagent_from", "-i"), inward);
+    ports(&mut chains, ruleset, ("sgagent_to", "-o"), outward);
     let stray = format!("--mark {} {}", mark::ANY, drop(Reason::StageSkipped));
     chains.rule(OUT, stray);
     let end = format!(
         "--mark {} -j mark --mark-set 0x0 --mark-target CONTINUE",
-        mark::SHOWN
+        mark::DELIVERABLE
     );
     chains.rule(OUT, end);
-    for (chain, tree, option) in [(IN, "sgagent_from", "-i"), (OUT, "sgagent_to", "-o")] {
-        chains.rule(chain, format!("-j {tree}"));
-        for pattern in &ruleset.guest_patterns {
-            let name = pattern.to_string().replace('*', "+");
-            chains.rule(chain, format!("{option} {name} {}", drop(Reason::Unbound)));
-        }
-    }
+    chains.rule(IN, "-j sgagent_from");
+    chains.rule(OUT, "-j sgagent_to");
     counters::frames(&mut chains, ruleset, samples);
     end_all(&mut chains);
     chains
+}
+
+/// From a frame to the rules of its port, and from a port that looks like a guest's and is not known
+/// to none.
+fn ports(
+    chains: &mut Chains,
+    ruleset: &Ruleset,
+    (root, option): (&str, &str),
+    leaves: BTreeMap<&IfName, Vec<String>>,
+) {
+    dispatch::by_name(chains, root, (option, "-j"), leaves.into_iter());
+    let unknown = ruleset.guest_patterns.iter().map(|pattern| {
+        let name = pattern.to_string().replace('*', "+");
+        format!("{option} {name} {}", drop(Reason::Unbound))
+    });
+    let unknown: Vec<_> = unknown.collect();
+    // There is no way out of all chains at once: each says again whose frames it has seen to.
+    let below = format!("{root}_");
+    chains.edit(|name, rules| {
+        if name != root && !name.starts_with(&below) {
+            return;
+        }
+        for rule in std::mem::take(rules) {
+            let (whose, verdict) = rule.split_once(" -j ").unwrap_or_default();
+            let ends = verdict == "RETURN" || verdict.starts_with(DROP);
+            let seen = (!ends && !unknown.is_empty()).then(|| format!("{whose} -j RETURN"));
+            rules.push(rule);
+            rules.extend(seen);
+        }
+        rules.extend(unknown.iter().cloned());
+    });
 }
 
 pub(super) const FORWARD_HOOKS: [Hook; 2] = [
@@ -130,7 +156,7 @@ pub(super) fn forwarded(ruleset: &Ruleset) -> Chains {
     chains
 }
 
-/// What falls off the end of a chain would be accepted.
+/// A chain without a rule, or that ends, is one that accepts.
 fn end_all(chains: &mut Chains) {
     let names: Vec<_> = chains.iter().map(|(name, _)| name.clone()).collect();
     for name in names {
@@ -138,13 +164,9 @@ fn end_all(chains: &mut Chains) {
     }
 }
 
-/// What else than IPv6 a NIC may send and get (G2, T2).
-fn guests(chains: &mut Chains) {
-    chains.rule("sgagent_guest", "-p 0x8035 -j ACCEPT");
-    chains.rule("sgagent_guest_ipv4", "-p 0x8035 -j ACCEPT");
-    for kind in ["ARP", "IPv4"] {
-        chains.rule("sgagent_guest_ipv4", format!("-p {kind} -j ACCEPT"));
-    }
+/// What a NIC may send and get besides, if it has IPv4 (G2, T2).
+fn ipv4(nic: &NicRules) -> &'static [&'static str] {
+    if nic.ipv4 { &["ARP", "IPv4"] } else { &[] }
 }
 
 /// Where ip6tables sees what is joined of fragments only, nobody there asks who has sent the later
@@ -169,11 +191,6 @@ fn later_fragments(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicR
 fn sent(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicRules) -> Vec<String> {
     let chain = format!("sgagent_sent_{number}");
     let macs = nic.virtual_macs.iter().map(|mac| (mac, mark::VIRTUAL));
-    let others = if nic.ipv4 {
-        "sgagent_guest_ipv4"
-    } else {
-        "sgagent_guest"
-    };
     let later = format!("sgagent_later_{number}");
     let looked_at = chains.has(&later);
     let look = looked_at.then(|| format!("-p IPv6 --ip6-proto {FRAGMENT} -j {later}"));
@@ -181,9 +198,10 @@ fn sent(chains: &mut Chains, NicNumber(number): NicNumber, nic: &NicRules) -> Ve
     for (mac, bits) in std::iter::once((&nic.mac, 0)).chain(macs) {
         let mark = mark::BASE | bits | number;
         rules.push(format!(
-            "-p IPv6 -s {mac} -j mark --mark-set {mark:#x} --mark-target ACCEPT"
+            "-p IPv6 -s {mac} -j mark --mark-set {mark:#x} --mark-target RETURN"
         ));
-        rules.push(format!("-s {mac} -j {others}"));
+        let others = std::iter::once(&"0x8035").chain(ipv4(nic));
+        rules.extend(others.map(|other| format!("-p {other} -s {mac} -j RETURN")));
         rules.push(format!("-s {mac} {}", drop(Reason::Ethertype)));
     }
     rules.push(drop(Reason::SpoofedMac));
@@ -196,68 +214,77 @@ fn delivered(
     chains: &mut Chains,
     NicNumber(number): NicNumber,
     nic: &NicRules,
-    bridge: &IfName,
+    bridge: Option<&BridgeRules>,
 ) -> Vec<String> {
     let (chain, to) = (
         format!("sgagent_nic_{number}"),
         format!("sgagent_got_{number}"),
     );
-    if chains.chain(chain.as_str()).is_empty() {
+    if !chains.has(&chain) {
         let stray = format!("--mark {} {}", mark::FORWARDED, drop(Reason::StageSkipped));
         chains.rule(&chain, stray);
-        let reply = "-p IPv6 --ip6-proto 17 --ip6-dport 546";
-        let from_server = format!("-j sgagent_server_{bridge}");
-        let own = nic.on_link.iter().map(|address| format!("{address}/128"));
-        let prefixes = nic.delegated.iter().chain(&nic.on_link_prefix);
-        let own = own.chain(prefixes.map(ToString::to_string));
-        // Those that are first come, first served are known elsewhere only.
-        let any = nic.any_link_local.then(|| "fe80::/64".to_owned());
-        for whose in own.chain(any) {
-            chains.rule(&chain, format!("{reply} --ip6-dst {whose} {from_server}"));
-        }
-        chains.rule(&chain, format!("{reply} {}", drop(Reason::RogueDhcpv6)));
-        // From an RA to a Redirect; the chain lets the two between pass.
-        let advertised = "-p IPv6 --ip6-proto 58 --ip6-icmp-type 134:137";
-        chains.rule(&chain, format!("{advertised} -j sgagent_router_{bridge}"));
-        chains.rule(&chain, format!("{advertised} {}", drop(Reason::RogueRa)));
-        chains.rule(&chain, "-p IPv6 -j ACCEPT");
-        if nic.ipv4 {
-            chains.rule(&chain, "-p ARP -j ACCEPT");
-            chains.rule(&chain, "-p IPv4 -j ACCEPT");
+        replies(chains, number, nic, bridge);
+        advertisements(chains, number, bridge);
+        for kind in std::iter::once(&"IPv6").chain(ipv4(nic)) {
+            chains.rule(&chain, format!("-p {kind} -j RETURN"));
         }
         chains.rule(&chain, drop(Reason::Ethertype));
     }
     let macs = std::iter::once(&nic.mac).chain(&nic.virtual_macs);
-    let mut rules: Vec<_> = macs.map(|mac| format!("-d {mac} -j {chain}")).collect();
-    rules.push(format!("-d Multicast -j {chain}"));
+    let macs = macs.map(ToString::to_string);
+    let mut rules = Vec::new();
+    for mac in macs.chain(["Multicast".to_owned()]) {
+        rules.push(format!("-d {mac} -j {chain}"));
+        rules.push(format!("-d {mac} -j RETURN"));
+    }
     rules.push(drop(Reason::NotForNic));
     *chains.chain(to.as_str()) = rules;
     vec![format!("-j {to}")]
 }
 
-/// Who may advertise itself as a router, and whose DHCPv6 replies are delivered (T3, T5).
-fn delivery(chains: &mut Chains, bridge: &IfName, rules: &BridgeRules) {
-    let link_local = || vec!["fe80::/10".to_owned()];
-    let those = |all: &std::collections::BTreeSet<std::net::Ipv6Addr>| {
-        all.iter()
-            .map(|address| format!("{address}/128"))
-            .collect::<Vec<_>>()
-    };
-    let nd = "-p IPv6 --ip6-proto 58 --ip6-icmp-type 135:136 -j ACCEPT";
-    chains.rule(&format!("sgagent_router_{bridge}"), nd);
-    // What they don't let pass, the NIC's own chain drops.
-    for (what, known) in [
-        ("router", &rules.routers),
-        ("server", &rules.dhcpv6_servers),
-    ] {
-        let chain = format!("sgagent_{what}_{bridge}");
-        let known = if known.is_empty() {
-            link_local()
-        } else {
-            those(known)
-        };
-        for source in known {
-            chains.rule(&chain, format!("-p IPv6 --ip6-src {source} -j ACCEPT"));
-        }
+/// DHCPv6 replies: from a server that is known, or from the link, to an address of the NIC's (T5).
+fn replies(chains: &mut Chains, number: u32, nic: &NicRules, bridge: Option<&BridgeRules>) {
+    let own = nic.on_link.iter().map(|address| format!("{address}/128"));
+    let prefixes = nic.delegated.iter().chain(&nic.on_link_prefix);
+    // Those that are first come, first served are known elsewhere only.
+    let any = nic.any_link_local.then(|| "fe80::/64".to_owned());
+    let own = own.chain(prefixes.map(ToString::to_string)).chain(any);
+    let own = own.map(|own| format!("-p IPv6 --ip6-dst {own}"));
+    let known = known(bridge.map(|rules| &rules.dhcpv6_servers));
+    let reply = "-p IPv6 --ip6-proto 17 --ip6-dport 546";
+    let chain = format!("sgagent_nic_{number}");
+    for (what, good) in [("servers", known), ("clients", own.collect())] {
+        let only = format!("sgagent_{what}_{number}");
+        chains.rule(&chain, format!("{reply} -j {only}"));
+        one_of(chains, &only, good, Reason::RogueDhcpv6);
     }
+}
+
+/// Who may advertise itself as a router, and redirect (T3).
+fn advertisements(chains: &mut Chains, number: u32, bridge: Option<&BridgeRules>) {
+    let only = format!("sgagent_routers_{number}");
+    for kind in [134, 137] {
+        let advertised = format!("-p IPv6 --ip6-proto 58 --ip6-icmp-type {kind} -j {only}");
+        chains.rule(&format!("sgagent_nic_{number}"), advertised);
+    }
+    let known = known(bridge.map(|rules| &rules.routers));
+    one_of(chains, &only, known, Reason::RogueRa);
+}
+
+/// From a known router or server; from the link where none is.
+fn known(all: Option<&BTreeSet<Ipv6Addr>>) -> Vec<String> {
+    let all = all.into_iter().flatten();
+    let mut known: Vec<_> = all.map(|address| format!("{address}/128")).collect();
+    if known.is_empty() {
+        known.push("fe80::/10".to_owned());
+    }
+    let from = |source| format!("-p IPv6 --ip6-src {source}");
+    known.into_iter().map(from).collect()
+}
+
+/// A chain of a NIC's that drops all but what one of these matches.
+fn one_of(chains: &mut Chains, chain: &str, good: Vec<String>, reason: Reason) {
+    let rules = chains.chain(chain);
+    rules.extend(good.into_iter().map(|good| format!("{good} -j RETURN")));
+    rules.push(drop(reason));
 }

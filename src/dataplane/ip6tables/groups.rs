@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use super::{
     chains::{Chains, Hook},
     dispatch, mark, revoked,
-    sets::{Kind, Set, Sets},
+    sets::Sets,
 };
 use crate::{
-    model::{Direction, Icmpv6Match, Permission, PortRange, Prefix, Protocol},
-    ruleset::{
-        Allow, EgressMode, GroupNumber, GroupRules, ICMPV6, NicNumber, NicRules, Policy,
-        PolicyNumber, Reason, RemoteRules, Ruleset,
-    },
+    model::{Direction, IfName, Permission, Prefix},
+    ruleset::{NicNumber, NicRules, PortRole, Reason, Ruleset},
 };
+
+mod rules;
+
+use rules::policy_chain;
 
 pub(super) const HOOKS: [Hook; 3] = [
     Hook {
@@ -37,40 +38,20 @@ pub(super) const HOOKS: [Hook; 3] = [
 const SENT: &str = "sgagent_sent";
 const DELIVERED: &str = "sgagent_delivered";
 const HOST: &str = "sgagent_host";
+/// What asks for a mark of what guests send.
+pub(super) const UNMARKED: &str = "sgagent_unmarked";
+/// Where all ends that a NIC may send, and that may be delivered to one. It goes on with others' rules.
 const PASS: &str = "sgagent_pass";
+const DELIVER: &str = "sgagent_deliver";
 
 /// MLD.
 const LISTENERS: [u8; 4] = [130, 131, 132, 143];
 
+/// What the names of chains that drop begin with.
+pub(super) const DROP: &str = "sgagent_drop_";
+
 pub(super) fn drop_chain(reason: Reason) -> String {
-    format!("sgagent_drop_{}", reason.code())
-}
-
-fn policy_chain(direction: Direction, policy: PolicyNumber) -> String {
-    format!("sgagent_policy_{}_{}", policy.0, short(direction))
-}
-
-fn group_chain(direction: Direction, group: GroupNumber) -> String {
-    format!("sgagent_group_{}_{}", group.0, short(direction))
-}
-
-fn short(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "in",
-        Direction::Egress => "out",
-    }
-}
-
-fn members(group: GroupNumber) -> String {
-    format!("sgagent_members_{}", group.0)
-}
-
-fn member_prefixes(group: GroupNumber) -> String {
-    format!("sgagent_routed_{}", group.0)
-}
-
-fn rule_prefixes(group: GroupNumber, rule: usize) -> String {
-    format!("sgagent_prefixes_{}_{rule}", group.0)
+    format!("{DROP}{}", reason.code())
 }
 
 /// What the stage needs of how much of everything.
@@ -87,46 +68,16 @@ pub(super) struct Rates {
 /// The whole stage.
 pub(super) fn stage(ruleset: &Ruleset, rates: Rates) -> (Chains, Sets) {
     let (mut chains, mut sets) = (Chains::default(), Sets::new());
-    chains.rule(PASS, "-j MARK --set-xmark 0x0/0xffffffff");
-    chains.rule(PASS, "-j ACCEPT");
+    for (chain, mark) in [(PASS, "0x0/0xffffffff"), (DELIVER, mark::DELIVER)] {
+        chains.rule(chain, format!("-j MARK --set-xmark {mark}"));
+        chains.rule(chain, "-j RETURN");
+    }
     sent(&mut chains, ruleset, rates);
+    unmarked(&mut chains, ruleset);
     delivered(&mut chains, ruleset);
-    for (number, group) in &ruleset.groups {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            group_rules(&mut chains, *number, group, direction);
-        }
-        prefix_sets(&mut sets, *number, group);
-    }
-    for (number, all) in &ruleset.members {
-        let addresses = all.keys().map(ToString::to_string).collect();
-        let prefixes = all
-            .values()
-            .flat_map(|m| m.delegated_prefixes.iter().copied());
-        let prefixes = Prefix::aggregate(prefixes)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        sets.insert(
-            members(*number),
-            Set {
-                kind: Kind::Addresses,
-                members: addresses,
-            },
-        );
-        sets.insert(
-            member_prefixes(*number),
-            Set {
-                kind: Kind::Prefixes,
-                members: prefixes,
-            },
-        );
-    }
-    for (number, policy) in &ruleset.policies {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let rules = policy_rules(policy, ruleset, direction);
-            *chains.chain(policy_chain(direction, *number)) = rules;
-        }
-    }
+    rules::rules(&mut chains, &mut sets, ruleset);
+    chains.return_from(PASS, &format!("-m mark ! --mark {}", mark::ANY));
+    chains.return_from(DELIVER, &format!("-m mark --mark {}", mark::DELIVERABLE));
     (chains, sets)
 }
 
@@ -147,7 +98,7 @@ pub(super) fn goto(reason: Reason) -> String {
 /// or it would follow what the host routes.
 fn sent(chains: &mut Chains, ruleset: &Ruleset, rates: Rates) {
     let mut rule = |rule: String| chains.rule(SENT, rule);
-    rule(format!("-m mark ! --mark {} -j RETURN", mark::ANY));
+    rule(format!("-m mark ! --mark {} -g {UNMARKED}", mark::ANY));
     rule(format!(
         "-m mark ! --mark {} {}",
         mark::PASSED,
@@ -196,6 +147,34 @@ fn sent(chains: &mut Chains, ruleset: &Ruleset, rates: Rates) {
     dispatch::by_number(chains, "sgagent_sender", policies);
 }
 
+/// What has no mark is none of a guest's: or somebody else has changed it, since on the bridge all that
+/// guests send got theirs. nftables judges what it has marked.
+fn unmarked(chains: &mut Chains, ruleset: &Ruleset) {
+    chains.rule(
+        UNMARKED,
+        format!("-m mark --mark {} -j RETURN", mark::NFTABLES),
+    );
+    for bridge in ruleset.bridges.keys() {
+        chains.rule(UNMARKED, format!("-i {bridge} -g sgagent_from"));
+    }
+    let from = |port: &str, then: &str| format!("-m physdev --physdev-in {port} {then}");
+    let looks_like_guest = |port: &&IfName| {
+        let mut patterns = ruleset.guest_patterns.iter();
+        patterns.any(|pattern| pattern.matches(port))
+    };
+    let drop = goto(Reason::StageSkipped);
+    let others = ruleset.ports.iter();
+    let others = others.filter(|(_, role)| **role != PortRole::Closed);
+    let others = others.map(|(port, _)| port).filter(looks_like_guest);
+    let named = ruleset.nics.values().flat_map(|nic| nic.interfaces.keys());
+    let named = named.filter(|port| !looks_like_guest(port));
+    let rules = others.map(|port| from(port.as_str(), "-j RETURN"));
+    let rules = rules.chain(named.map(|port| from(port.as_str(), &drop)));
+    let patterns = ruleset.guest_patterns.iter();
+    let patterns = patterns.map(|pattern| from(&pattern.to_string().replace('*', "+"), &drop));
+    chains.chain("sgagent_from").extend(rules.chain(patterns));
+}
+
 /// What is delivered to NICs. An interface of a managed bridge that is no NIC's is an uplink, or is
 /// closed on the bridge.
 fn delivered(chains: &mut Chains, ruleset: &Ruleset) {
@@ -230,21 +209,15 @@ fn delivered(chains: &mut Chains, ruleset: &Ruleset) {
     }
     // The bridge marks what it forwards to a NIC: it must have come by here, and to a NIC that is
     // known here.
-    let shown = format!(
-        "-m mark --mark {} -j MARK --set-xmark {}",
-        mark::FORWARDED,
-        mark::SHOWN
-    );
-    chains.rule("sgagent_to_port", shown);
     claimed(chains, ruleset);
     let mut rule = |rule: String| chains.rule("sgagent_to_port", rule);
+    let to_nic = format!("-m mark --mark {}", mark::FORWARDED);
+    rule(format!(
+        "-m conntrack --ctstate ESTABLISHED {to_nic} -g {DELIVER}"
+    ));
     rule("-m conntrack --ctstate ESTABLISHED -j RETURN".to_owned());
     rule("-j sgagent_recv".to_owned());
-    rule(format!(
-        "-m mark --mark {} {}",
-        mark::SHOWN,
-        goto(Reason::GroupIngress)
-    ));
+    rule(format!("{to_nic} {}", goto(Reason::GroupIngress)));
     always(chains);
     let mut leaves = BTreeMap::new();
     for nic in ruleset.nics.values() {
@@ -294,21 +267,21 @@ fn claimed(chains: &mut Chains, ruleset: &Ruleset) {
 fn always(chains: &mut Chains) {
     let mut rule = |rule: String| chains.rule("sgagent_always", rule);
     for kind in [134, 137] {
-        rule(format!("{} -m hl --hl-eq 255 -j ACCEPT", icmpv6(kind)));
+        rule(format!("{} -m hl --hl-eq 255 -g {DELIVER}", icmpv6(kind)));
         rule(format!("{} {}", icmpv6(kind), goto(Reason::RogueRa)));
     }
     for kind in [135, 136] {
         let sound = format!("{}/0 -m hl --hl-eq 255", icmpv6(kind));
-        rule(format!("{sound} -j ACCEPT"));
+        rule(format!("{sound} -g {DELIVER}"));
         rule(format!("{} {}", icmpv6(kind), goto(Reason::NdMalformed)));
     }
     for kind in LISTENERS {
-        rule(format!("{} -j ACCEPT", icmpv6(kind)));
+        rule(format!("{} -g {DELIVER}", icmpv6(kind)));
     }
-    rule("-p udp -m udp --dport 546 -j ACCEPT".to_owned());
+    rule(format!("-p udp -m udp --dport 546 -g {DELIVER}"));
     for error in 1..=4 {
         rule(format!(
-            "{} -m conntrack --ctstate RELATED -j ACCEPT",
+            "{} -m conntrack --ctstate RELATED -g {DELIVER}",
             icmpv6(error)
         ));
     }
@@ -336,10 +309,10 @@ fn receiver_chain(nic: &NicRules) -> String {
 fn receiver(nic: &NicRules) -> Vec<String> {
     let mut rules = Vec::new();
     if nic.permissions.contains(&Permission::RouterAdvertisements) {
-        rules.push(format!("{} -j ACCEPT", icmpv6(133)));
+        rules.push(format!("{} -g {DELIVER}", icmpv6(133)));
     }
     if nic.permissions.contains(&Permission::Dhcpv6Server) {
-        rules.push("-p udp -m udp --dport 547 -j ACCEPT".to_owned());
+        rules.push(format!("-p udp -m udp --dport 547 -g {DELIVER}"));
     }
     rules.push("-j sgagent_always".to_owned());
     rules.push(format!("-j {}", revoked::REVOKED));
@@ -347,134 +320,5 @@ fn receiver(nic: &NicRules) -> Vec<String> {
         "-g {}",
         policy_chain(Direction::Ingress, nic.policy)
     ));
-    rules
-}
-
-fn group_rules(chains: &mut Chains, number: GroupNumber, group: &GroupRules, direction: Direction) {
-    let chain = group_chain(direction, number);
-    chains.chain(chain.as_str());
-    for (i, allow) in group.rules.iter().enumerate() {
-        if allow.direction != direction {
-            continue;
-        }
-        for what in protocol(allow.protocol) {
-            for whom in remotes(number, i, allow) {
-                let words = [what.as_str(), whom.as_str(), &allowed(direction)];
-                let words = words.into_iter().filter(|word| !word.is_empty());
-                chains.rule(&chain, words.collect::<Vec<_>>().join(" "));
-            }
-        }
-    }
-}
-
-/// The verdict on what is allowed.
-fn allowed(direction: Direction) -> String {
-    match direction {
-        Direction::Ingress => "-j ACCEPT".to_owned(),
-        Direction::Egress => format!("-g {PASS}"),
-    }
-}
-
-fn protocol(protocol: Protocol) -> Vec<String> {
-    let number = |number: u8| vec![format!("-p {number}")];
-    match protocol {
-        Protocol::Any => vec![String::new()],
-        Protocol::Tcp(range) => ports("tcp", range),
-        Protocol::Udp(range) => ports("udp", range),
-        Protocol::Sctp(range) => ports("sctp", range),
-        Protocol::Icmpv6(Icmpv6Match::Any) => number(ICMPV6),
-        Protocol::Icmpv6(Icmpv6Match::Type(kind)) => vec![icmpv6(kind)],
-        Protocol::Icmpv6(Icmpv6Match::TypeAndCode(kind, code)) => {
-            vec![if kind == 153 {
-                format!("{} -m u32 --u32 \"40>>16&0xff={code}\"", icmpv6(kind))
-            } else {
-                format!("{}/{code}", icmpv6(kind))
-            }]
-        }
-        // iptables takes 0 for every protocol; hop-by-hop options are none.
-        Protocol::Number(0) => Vec::new(),
-        Protocol::Number(other) => number(other),
-    }
-}
-
-fn ports(protocol: &str, range: PortRange) -> Vec<String> {
-    let (first, last) = (range.first(), range.last());
-    vec![if range == PortRange::ALL {
-        format!("-p {protocol}")
-    } else {
-        format!("-p {protocol} -m {protocol} --dport {first}:{last}")
-    }]
-}
-
-fn remotes(group: GroupNumber, rule: usize, allow: &Allow) -> Vec<String> {
-    let (option, end) = match allow.direction {
-        Direction::Ingress => ("-s", "src"),
-        Direction::Egress => ("-d", "dst"),
-    };
-    let of = |set: String| format!("-m set --match-set {set} {end}");
-    match &allow.remote {
-        RemoteRules::Anyone => vec![String::new()],
-        RemoteRules::Prefixes(prefixes) => match prefixes.first() {
-            Some(only) if prefixes.len() == 1 => vec![format!("{option} {only}")],
-            Some(_) => vec![of(rule_prefixes(group, rule))],
-            None => Vec::new(),
-        },
-        RemoteRules::Members {
-            group,
-            with_prefixes,
-        } => {
-            let routed = with_prefixes.then(|| of(member_prefixes(*group)));
-            std::iter::once(of(members(*group))).chain(routed).collect()
-        }
-    }
-}
-
-fn prefix_sets(sets: &mut Sets, number: GroupNumber, group: &GroupRules) {
-    for (i, allow) in group.rules.iter().enumerate() {
-        if let RemoteRules::Prefixes(prefixes) = &allow.remote
-            && prefixes.len() > 1
-        {
-            // A hash of networks takes no prefix of length 0.
-            let all = prefixes.iter().flat_map(halves).collect();
-            let set = Set {
-                kind: Kind::Prefixes,
-                members: all,
-            };
-            sets.insert(rule_prefixes(number, i), set);
-        }
-    }
-}
-
-/// A prefix as a set takes it: everything is two halves.
-fn halves(prefix: &Prefix) -> Vec<String> {
-    if prefix.length() == 0 {
-        return vec!["::/1".to_owned(), "8000::/1".to_owned()];
-    }
-    vec![prefix.to_string()]
-}
-
-fn policy_rules(policy: &Policy, ruleset: &Ruleset, direction: Direction) -> Vec<String> {
-    let mut rules = Vec::new();
-    let open = direction == Direction::Egress && policy.egress == EgressMode::Open;
-    if policy.icmpv6 && !open {
-        rules.push(format!("{} {}", icmpv6(128), allowed(direction)));
-    }
-    let groups = policy
-        .groups
-        .iter()
-        .filter(|group| ruleset.groups.contains_key(group));
-    rules.extend(groups.map(|group| format!("-j {}", group_chain(direction, *group))));
-    let reason = match direction {
-        Direction::Ingress => Reason::GroupIngress,
-        Direction::Egress => Reason::GroupEgress,
-    };
-    if open && !policy.icmpv6 {
-        rules.push(format!("-p {ICMPV6} {}", goto(reason)));
-    }
-    rules.push(if open {
-        allowed(direction)
-    } else {
-        goto(reason)
-    });
     rules
 }

@@ -29,6 +29,9 @@ pub(super) const HOOKS: [Hook; 1] = [Hook {
 
 const GUARD: &str = "sgagent_guard";
 
+/// Where all ends that may pass.
+const GOOD: &str = "sgagent_guarded";
+
 /// Messages of a type. What is too short to be one is dropped.
 fn icmpv6(kind: u8) -> String {
     format!("-p icmpv6 -m icmp6 --icmpv6-type {kind}")
@@ -70,6 +73,7 @@ pub(super) fn guard(ruleset: &Ruleset, parameters: Parameters) -> (Chains, Sets)
         claims::of_nic(&mut chains, &mut sets, *number, nic);
     }
     nic::trees(&mut chains, ruleset);
+    chains.return_from(GOOD, &format!("-m mark --mark {}", mark::PASSED));
     claims::of_bridges(&mut sets, ruleset);
     (chains, sets)
 }
@@ -253,8 +257,9 @@ fn ownership(chains: &mut Chains) {
     rule("sgagent_own", "-j sgagent_source".to_owned());
     rule("sgagent_own", "-j sgagent_claim".to_owned());
     rule("sgagent_own", goto(Reason::SpoofedSource));
-    rule("sgagent_guarded", set(mark::GUARDED));
-    rule("sgagent_guarded", "-j ACCEPT".to_owned());
+    rule(GOOD, set(mark::GUARDED));
+    // Others' rules in table raw are asked, too.
+    rule(GOOD, "-j RETURN".to_owned());
 }
 
 fn rates(chains: &mut Chains, ruleset: &Ruleset, parameters: Parameters) {

@@ -67,7 +67,8 @@ impl<'a> Wanted<'a> {
         let theirs =
             |rule: &String| rule.starts_with(&mark) || ports.iter().any(|port| rule.contains(port));
         let kinds = [
-            "source", "target", "na", "claim", "probe", "nic", "sent", "got",
+            "source", "target", "na", "claim", "probe", "nic", "sent", "got", "later", "servers",
+            "clients", "routers",
         ];
         let is_own = |kind: &str| chain.strip_prefix(PREFIX) == Some(&format!("_{kind}{own}"));
         self.judges(chain) || kinds.iter().any(|kind| is_own(kind)) || rules.iter().any(theirs)

@@ -8,6 +8,11 @@ use crate::{
     ruleset::{Learned, NicNumber, Reason},
 };
 
+/// What the chains of a NIC are called, before its number.
+const OF_NIC: [&str; 7] = [
+    "nic", "sent", "got", "later", "servers", "clients", "routers",
+];
+
 /// A rule with its counters.
 struct Counted<'a> {
     packets: u64,
@@ -58,7 +63,7 @@ impl<'a> Counted<'a> {
     /// A rule of a chain that is a NIC's.
     fn nic(&self) -> Option<NicNumber> {
         let (kind, number) = self.chain.split_once('_')?;
-        let ours = ["nic", "sent", "got"].contains(&kind);
+        let ours = OF_NIC.contains(&kind);
         ours.then(|| number.parse().ok())?.map(NicNumber)
     }
 

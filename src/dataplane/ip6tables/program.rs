@@ -122,6 +122,13 @@ impl Program {
         ]
     }
 
+    /// The same, but that it lets pass what has no mark: for as long as there is nothing that marks.
+    pub(super) fn unchecked(&self) -> Self {
+        let mut unchecked = self.clone();
+        unchecked.mangle.chain(groups::UNMARKED).clear();
+        unchecked
+    }
+
     /// Whether anything is to be enforced.
     pub(super) fn is_any(&self) -> bool {
         *self != Self::default()
@@ -161,6 +168,21 @@ impl Known {
             frames: Held::programmed(&program.frames, &frames::HOOKS),
             forwarded: Held::programmed(&program.forwarded, &frames::FORWARD_HOOKS),
             sets: program.sets.clone(),
+        }
+    }
+
+    /// Whether what guests send gets a mark.
+    pub(super) fn marks(&self) -> bool {
+        !self.frames.hooks.is_empty()
+    }
+
+    /// The input of `ip6tables-restore` that takes out what drops what has no mark; empty where nothing
+    /// does.
+    pub(super) fn uncheck(&self) -> String {
+        if self.mangle.names.contains(groups::UNMARKED) {
+            format!("*mangle\n:{} - [0:0]\nCOMMIT\n", groups::UNMARKED)
+        } else {
+            String::new()
         }
     }
 
