@@ -32,6 +32,12 @@ const GUARD: &str = "sgagent_guard";
 /// Where all ends that may pass.
 const GOOD: &str = "sgagent_guarded";
 
+/// Headers of a kind, with any number in them. Programs before 1.6 (XenServer's 1.4.21) fill in 0 where
+/// no range is given: a bare `-m ah` is an AH of SPI 0 to them.
+const AH: &str = "-m ah --ahspi 0:4294967295";
+const ROUTING: &str = "-m rt --rt-segsleft 0:4294967295";
+const FRAGMENT: &str = "-m frag --fragid 0:4294967295";
+
 /// Messages of a type. What is too short to be one is dropped.
 fn icmpv6(kind: u8) -> String {
     format!("-p icmpv6 -m icmp6 --icmpv6-type {kind}")
@@ -100,12 +106,12 @@ fn entering(chains: &mut Chains, parameters: Parameters) {
         ));
         let direct = Question::default().raw("4>>8&0xff=44");
         rule(format!(
-            "-m frag --fragfirst {} -j sgagent_first_fragment",
+            "{FRAGMENT} --fragfirst {} -j sgagent_first_fragment",
             direct.holds()
         ));
         for kind in 133..=137 {
             rule(format!(
-                "{} -m frag {}",
+                "{} {FRAGMENT} {}",
                 groups::icmpv6(kind),
                 goto(Reason::NdMalformed)
             ));
@@ -123,21 +129,21 @@ fn guest(chains: &mut Chains, parameters: Parameters) {
     let mut rule = |rule: String| chains.rule("sgagent_guest", rule);
     rule(format!("{} -g sgagent_bound", bpf::is_plain()));
     if parameters.fragments {
-        rule("-m frag -j sgagent_fragment".to_owned());
+        rule(format!("{FRAGMENT} -j sgagent_fragment"));
     }
     // The walk of `-p` goes through AH.
-    rule(format!("-m ah {}", goto(Reason::ExtHeader)));
+    rule(format!("{AH} {}", goto(Reason::ExtHeader)));
     // Type 2, alone, is the only routing header behind which no other can hide (RFC 5095).
     let alone = Question::default()
         .raw("4>>8&0xff=43")
         .raw("40>>24=1:42,45:50,52:59,61:134,136:138,141:252");
     rule(format!(
-        "-m rt --rt-type 2 {} -j sgagent_upper",
+        "{ROUTING} --rt-type 2 {} -j sgagent_upper",
         alone.holds()
     ));
     let used_up = alone.raw("40&0xff=0");
-    rule(format!("-m rt {} -j sgagent_upper", used_up.holds()));
-    rule(format!("-m rt {}", goto(Reason::ExtHeader)));
+    rule(format!("{ROUTING} {} -j sgagent_upper", used_up.holds()));
+    rule(format!("{ROUTING} {}", goto(Reason::ExtHeader)));
     rule("-j sgagent_upper".to_owned());
     rule(goto(Reason::ExtHeader));
 }
@@ -159,11 +165,11 @@ fn fragment(chains: &mut Chains, parameters: Parameters) {
     ));
     let hides = Question::default().raw("40>>24=51");
     rule(format!(
-        "-m frag --fragfirst {} {}",
+        "{FRAGMENT} --fragfirst {} {}",
         hides.holds(),
         goto(Reason::ExtHeader)
     ));
-    rule("-m frag --fragfirst -g sgagent_first_fragment".to_owned());
+    rule(format!("{FRAGMENT} --fragfirst -g sgagent_first_fragment"));
     // The first one decides; this one has to be from an address of the NIC's.
     rule("-g sgagent_bound".to_owned());
     first_fragment(chains);

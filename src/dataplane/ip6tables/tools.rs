@@ -46,8 +46,9 @@ const PROBE: &str = "sgagent_probe";
 
 /// A rule with every match and every target that we use, in table raw.
 const RAW: [&str; 4] = [
-    "-m bpf --bytecode \"1,6 0 0 1\" -m u32 --u32 \"4>>16=8\" -m ah -m rt --rt-type 2 \
-     -m frag --fragfirst -m hl --hl-eq 255 -m limit --limit 1/sec -j CT --zone 1",
+    "-m bpf --bytecode \"1,6 0 0 1\" -m u32 --u32 \"4>>16=8\" -m ah --ahspi 0:4294967295 \
+     -m rt --rt-type 2 --rt-segsleft 0:4294967295 -m frag --fragid 0:4294967295 --fragfirst \
+     -m hl --hl-eq 255 -m limit --limit 1/sec -j CT --zone 1",
     "-p icmpv6 -m icmp6 --icmpv6-type 135 -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1",
     "-m set --match-set sgagent_probe src -j SET --add-set sgagent_probe src --exist",
     "-p sctp -m sctp --dport 1:2 -j DROP",
