@@ -89,7 +89,18 @@ pub async fn run<S: AsRef<OsStr>>(
     input: &str,
     limit: Duration,
 ) -> Result<String, ExecError> {
-    let (child, command) = start(program, args, input)?;
+    run_with(&[], program, args, input, limit).await
+}
+
+/// The same, with these variables in its environment.
+pub async fn run_with<S: AsRef<OsStr>>(
+    environment: &[(&str, &str)],
+    program: &str,
+    args: &[S],
+    input: &str,
+    limit: Duration,
+) -> Result<String, ExecError> {
+    let (child, command) = start(environment, program, args, input)?;
     finish(child, command, limit).await
 }
 
@@ -121,13 +132,14 @@ pub fn spawn<S: AsRef<OsStr>>(
     input: &str,
     limit: Duration,
 ) -> Result<Running, ExecError> {
-    let (child, command) = start(program, args, input)?;
+    let (child, command) = start(&[], program, args, input)?;
     let pid = child.id();
     let end = tokio::spawn(finish(child, command, limit));
     Ok(Running { pid, end })
 }
 
 fn start<S: AsRef<OsStr>>(
+    environment: &[(&str, &str)],
     program: &str,
     args: &[S],
     input: &str,
@@ -141,6 +153,7 @@ fn start<S: AsRef<OsStr>>(
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let child = tokio::process::Command::new(program)
         .args(args)
+        .envs(environment.iter().copied())
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -28,6 +28,11 @@ const LOCKS: [&str; 3] = [
     "/run/lock/ebtables.lock",
 ];
 
+/// The older one leaves fields of a watcher `nflog` as it finds them in memory (`extensions/ebt_nflog.c`
+/// sets neither `flags` nor `pad`), and Linux refuses flags that it does not know (`ebt_nflog_tg_check`).
+/// So its memory is to be zero: glibc fills what it gives with the complement of this (mallopt(3)).
+const ZEROED: [(&str, &str); 1] = [("MALLOC_PERTURB_", "255")];
+
 /// How long a lock is waited for, and how often it is looked at.
 const PATIENCE: (u32, Duration) = (100, Duration::from_millis(50));
 
@@ -125,7 +130,7 @@ impl Ebtables {
             debug!("somebody else edits the bridge's tables");
         }
         let none: [&str; 0] = [];
-        let done = self.run(&self.restore, &none, &merged).await;
+        let done = exec::run_with(&ZEROED, &self.restore, &none, &merged, LIMIT).await;
         drop(locks);
         done.map(drop)
     }
@@ -207,7 +212,7 @@ struct Rule {
 impl Rule {
     fn new(text: &str) -> Self {
         Self {
-            text: text.trim().to_owned(),
+            text: spaced(text.trim()),
             counters: (0, 0),
         }
     }
@@ -221,6 +226,22 @@ impl Rule {
             ..Self::new(text)
         })
     }
+}
+
+/// With a blank behind each text in quotes, where the older one prints none (`--nflog-prefix`).
+fn spaced(text: &str) -> String {
+    let mut parts = text.split('"');
+    let mut spaced = parts.next().unwrap_or_default().to_owned();
+    while let (Some(quoted), Some(behind)) = (parts.next(), parts.next()) {
+        let blank = if behind.is_empty() || behind.starts_with(' ') {
+            ""
+        } else {
+            " "
+        };
+        // Writing to a String can't fail.
+        let _ = write!(spaced, "\"{quoted}\"{blank}{behind}");
+    }
+    spaced
 }
 
 impl Table {
@@ -409,6 +430,15 @@ Bridge chain: sgagent_old, entries: 0, policy: ACCEPT
             text.contains("\n:sgagent_old ACCEPT\n-A FORWARD -j sgagent_forward\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_text_in_quotes_ends_in_a_blank() {
+        let printed = "-i vnet1 --nflog-prefix \"sgagent_3\"--nflog-group 3 -j CONTINUE , pcnt = 0 -- bcnt = 0";
+        let rule = Rule::parse(printed).unwrap();
+        let text = "-i vnet1 --nflog-prefix \"sgagent_3\" --nflog-group 3 -j CONTINUE";
+        assert_eq!(rule, Rule::new(text));
+        assert_eq!(rule.text, text);
     }
 
     #[test]
